@@ -1,0 +1,226 @@
+// The indexes on NumPy arrays. Sizes are checked here; what the numbers mean is checked by seedbed.indexes.
+#include "index/bind.hpp"
+
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <stdexcept>
+
+#include "index/bm25.hpp"
+#include "index/hnsw.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace seedbed::index {
+namespace {
+
+template <class T>
+using In = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using In2 = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Out = nb::ndarray<nb::numpy, T>;
+
+template <class T>
+std::span<const T> span(const In<T>& array) {
+  return {array.data(), array.size()};
+}
+
+template <class T>
+Out<T> table(std::size_t rows, std::size_t columns) {
+  T* data = new T[std::max<std::size_t>(1, rows * columns)];
+  const nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  return Out<T>(data, {rows, columns}, owner);
+}
+
+template <class T>
+nb::object view(std::span<const T> values, nb::handle owner) {
+  return nb::cast(nb::ndarray<nb::numpy, const T, nb::ndim<1>>(values.data(), {values.size()}, owner));
+}
+
+void require(bool holds, const char* what) {
+  if (!holds) throw std::invalid_argument(what);
+}
+
+std::optional<std::vector<std::int64_t>> copied(const std::optional<In<std::int64_t>>& ids) {
+  if (!ids) return std::nullopt;
+  return std::vector<std::int64_t>(ids->data(), ids->data() + ids->size());
+}
+
+std::size_t checked_cells(std::size_t rows, std::size_t k) {
+  require(k <= (std::size_t{1} << 31) && (k == 0 || rows <= (std::size_t{1} << 40) / k), "k is too large");
+  return k;
+}
+
+void check_ragged(const In<std::uint32_t>& terms, const In<std::int64_t>& offsets) {
+  require(offsets.size() > 0 && offsets.data()[0] == 0, "offsets do not begin at 0");
+  for (std::size_t i = 1; i < offsets.size(); ++i)
+    require(offsets.data()[i] >= offsets.data()[i - 1], "offsets do not rise");
+  require(static_cast<std::size_t>(offsets.data()[offsets.size() - 1]) == terms.size(), "offsets do not end at the last term");
+}
+
+void bind_hnsw(nb::module_& m) {
+  nb::class_<Hnsw>(m, "Hnsw")
+      .def(nb::init<std::size_t, bool, std::size_t, std::size_t, std::uint64_t>(), "dim"_a, "l2"_a, "m"_a,
+           "ef_construction"_a, "seed"_a)
+      .def("add",
+           [](Hnsw& self, const In2<float>& rows, const In<std::int64_t>& ids, std::size_t threads) {
+             require(rows.shape(1) == self.dim() && rows.shape(0) == ids.size(), "rows and ids do not fit");
+             const nb::gil_scoped_release release;
+             self.add(rows.data(), ids.data(), ids.size(), std::min<std::size_t>(threads, 256));
+           },
+           "rows"_a, "ids"_a, "threads"_a)
+      .def("remove",
+           [](Hnsw& self, const In<std::int64_t>& ids) {
+             const nb::gil_scoped_release release;
+             self.remove(ids.data(), ids.size());
+           },
+           "ids"_a)
+      .def("search",
+           [](const Hnsw& self, const In2<float>& queries, std::size_t k, std::size_t ef,
+              const std::optional<In<std::int64_t>>& allowed, std::size_t threads) {
+             require(queries.shape(1) == self.dim(), "queries have another dimension");
+             const std::size_t rows = queries.shape(0);
+             auto distances = table<float>(rows, checked_cells(rows, k));
+             auto ids = table<std::int64_t>(rows, k);
+             const auto only = copied(allowed);
+             {
+               const nb::gil_scoped_release release;
+               self.search(queries.data(), rows, k, ef, only ? &*only : nullptr, std::min<std::size_t>(threads, 256),
+                           distances.data(), ids.data());
+             }
+             return nb::make_tuple(distances, ids);
+           },
+           "queries"_a, "k"_a, "ef"_a, "allowed"_a = nb::none(), "threads"_a = 1)
+      .def("state",
+           [](nb::handle_t<Hnsw> self) {
+             const HnswState state = nb::cast<const Hnsw&>(self).state();
+             nb::dict arrays;
+             arrays["vectors"] = view(state.vectors, self);
+             arrays["labels"] = view(state.labels, self);
+             arrays["levels"] = view(state.levels, self);
+             arrays["flags"] = view(state.flags, self);
+             arrays["ring"] = view(state.ring, self);
+             arrays["links"] = view(state.links, self);
+             arrays["upper_start"] = view(state.upper_start, self);
+             arrays["upper"] = view(state.upper, self);
+             return nb::make_tuple(arrays, state.entry, state.drawn);
+           },
+           "Views into the index (no change may happen while they are read), the entry slot, the levels drawn so far.")
+      .def("restore",
+           [](Hnsw& self, const In<float>& vectors, const In<std::int64_t>& labels, const In<std::uint8_t>& levels,
+              const In<std::uint8_t>& flags, const In<Slot>& ring, const In<Slot>& links,
+              const In<Slot>& upper_start, const In<Slot>& upper, Slot entry, std::uint64_t drawn) {
+             const nb::gil_scoped_release release;
+             self.restore({span(vectors), span(labels), span(levels), span(flags), span(ring), span(links),
+                           span(upper_start), span(upper), entry, drawn});
+           },
+           "vectors"_a, "labels"_a, "levels"_a, "flags"_a, "ring"_a, "links"_a, "upper_start"_a, "upper"_a, "entry"_a,
+           "drawn"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>(), nb::keep_alive<1, 5>(),
+           nb::keep_alive<1, 6>(), nb::keep_alive<1, 7>(), nb::keep_alive<1, 8>(), nb::keep_alive<1, 9>(),
+           "Takes the arrays without copying; the first change copies them.")
+      .def("ids",
+           [](const Hnsw& self) {
+             const std::vector<std::int64_t> found = self.ids();
+             auto out = table<std::int64_t>(1, found.size());
+             std::copy(found.begin(), found.end(), out.data());
+             return out;
+           })
+      .def("memory_bytes", &Hnsw::memory_bytes)
+      .def("__len__", &Hnsw::size);
+}
+
+void bind_bm25(nb::module_& m) {
+  nb::class_<Bm25>(m, "Bm25")
+      .def(nb::init<double, double>(), "k1"_a, "b"_a)
+      .def("add",
+           [](Bm25& self, const In<std::uint32_t>& terms, const In<std::int64_t>& offsets, const In<std::int64_t>& ids,
+              std::size_t vocabulary) {
+             check_ragged(terms, offsets);
+             require(offsets.size() == ids.size() + 1, "offsets and ids do not fit");
+             for (std::size_t i = 0; i < terms.size(); ++i)
+               require(terms.data()[i] < vocabulary, "a term lies outside the vocabulary");
+             const nb::gil_scoped_release release;
+             self.add(terms.data(), offsets.data(), ids.data(), ids.size(), vocabulary);
+           },
+           "terms"_a, "offsets"_a, "ids"_a, "vocabulary"_a)
+      .def("remove",
+           [](Bm25& self, const In<std::int64_t>& ids) {
+             const nb::gil_scoped_release release;
+             self.remove(ids.data(), ids.size());
+           },
+           "ids"_a)
+      .def("search",
+           [](const Bm25& self, const In<std::uint32_t>& terms, const In<std::int64_t>& offsets, std::size_t k,
+              const std::optional<In<std::int64_t>>& allowed, std::size_t threads) {
+             check_ragged(terms, offsets);
+             const std::size_t rows = offsets.size() - 1;
+             auto scores = table<float>(rows, checked_cells(rows, k));
+             auto ids = table<std::int64_t>(rows, k);
+             const auto only = copied(allowed);
+             {
+               const nb::gil_scoped_release release;
+               self.search(terms.data(), offsets.data(), rows, k, only ? &*only : nullptr,
+                           std::min<std::size_t>(threads, 256), scores.data(), ids.data());
+             }
+             return nb::make_tuple(scores, ids);
+           },
+           "terms"_a, "offsets"_a, "k"_a, "allowed"_a = nb::none(), "threads"_a = 1)
+      .def("state",
+           [](nb::handle_t<Bm25> self) {
+             const Bm25State state = nb::cast<Bm25&>(self).compacted_state();
+             nb::dict arrays;
+             arrays["labels"] = view(state.labels, self);
+             arrays["term_offsets"] = view(state.term_offsets, self);
+             arrays["documents"] = view(state.documents, self);
+             arrays["counts"] = view(state.counts, self);
+             return arrays;
+           },
+           "Views into the compacted index; no change may happen while they are read.")
+      .def("restore",
+           [](Bm25& self, const In<std::int64_t>& labels, const In<std::uint64_t>& term_offsets,
+              const In<std::uint32_t>& documents, const In<std::uint32_t>& counts) {
+             const nb::gil_scoped_release release;
+             self.restore({span(labels), span(term_offsets), span(documents), span(counts)});
+           },
+           "labels"_a, "term_offsets"_a, "documents"_a, "counts"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(),
+           nb::keep_alive<1, 4>(), nb::keep_alive<1, 5>())
+      .def("memory_bytes", &Bm25::memory_bytes)
+      .def("__len__", &Bm25::size);
+}
+
+}  // namespace
+
+void bind_index(nb::module_& m) {
+  m.def("vector_distance",
+        [](const In<float>& query, const In2<float>& rows, bool l2) {
+          const std::size_t dim = query.size(), count = rows.shape(0), stride = simd::padded(dim);
+          require(rows.shape(1) == dim && dim > 0, "query and rows have different dimensions");
+          Array<float> padded_query, padded_rows;
+          padded_query.resize(stride, 0.0f);
+          padded_rows.resize(stride * count, 0.0f);
+          std::copy_n(query.data(), dim, padded_query.writable());
+          for (std::size_t i = 0; i < count; ++i)
+            std::copy_n(rows.data() + i * dim, dim, padded_rows.writable() + i * stride);
+          auto out = table<float>(2, count);
+          const simd::DistanceKernel kernel = l2 ? simd::l2_kernel(simd::level()) : simd::dot_kernel(simd::level());
+          for (std::size_t i = 0; i < count; ++i) {
+            const float* group[4];
+            for (std::size_t j = 0; j < 4; ++j) group[j] = padded_rows.data() + std::min(i + j, count - 1) * stride;
+            float four[4];
+            kernel.four(padded_query.data(), group, stride, four);
+            out.data()[i] = kernel.one(padded_query.data(), group[0], stride);
+            out.data()[count + i] = four[0];
+          }
+          return out;
+        },
+        "query"_a, "rows"_a, "l2"_a,
+        "Dot products or squared distances by the kernels in use: row 0 one at a time, row 1 by fours (for tests).");
+  bind_hnsw(m);
+  bind_bm25(m);
+}
+
+}  // namespace seedbed::index

@@ -1,0 +1,6 @@
+#pragma once
+#include <nanobind/nanobind.h>
+
+namespace seedbed::index {
+void bind_index(nanobind::module_& m);
+}  // namespace seedbed::index

@@ -1,0 +1,297 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "index/hnsw.hpp"
+#include "index/hnsw_walk.hpp"
+
+namespace seedbed::index {
+namespace {
+
+constexpr std::size_t kSlice = 1024;  // searches get a turn after so many insertions
+
+class SpinLock {
+ public:
+  explicit SpinLock(std::atomic_flag* flag) : flag_(flag) {
+    if (!flag_) return;
+    for (int tries = 0; flag_->test_and_set(std::memory_order_acquire); ++tries)
+      if (tries > 64) std::this_thread::yield();
+  }
+  ~SpinLock() {
+    if (flag_) flag_->clear(std::memory_order_release);
+  }
+  SpinLock(const SpinLock&) = delete;
+  SpinLock& operator=(const SpinLock&) = delete;
+
+ private:
+  std::atomic_flag* flag_;
+};
+
+std::uint64_t mix(std::uint64_t x) {  // splitmix64
+  x += 0x9E3779B97F4A7C15ull;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+Hnsw::Hnsw(std::size_t dim, bool l2, std::size_t m, std::size_t ef_construction, std::uint64_t seed)
+    : dim_(dim), stride_(simd::padded(dim)), m_(m), ef_construction_(ef_construction), l2_(l2), seed_(seed) {
+  if (dim == 0 || dim > (1u << 20)) throw std::invalid_argument("dim must be between 1 and 1048576");
+  if (m < 2 || m > 512) throw std::invalid_argument("m must be between 2 and 512");
+  if (ef_construction < 1 || ef_construction > (1u << 20))
+    throw std::invalid_argument("ef_construction must be between 1 and 1048576");
+}
+
+int Hnsw::draw_level() {
+  const double uniform = (static_cast<double>(mix(seed_ ^ mix(drawn_++)) >> 11) + 1.0) * 0x1.0p-53;
+  return std::min(kMaxLevel, static_cast<int>(-std::log(uniform) / std::log(static_cast<double>(m_))));
+}
+
+void Hnsw::add(const float* rows, const std::int64_t* ids, std::size_t count, std::size_t threads) {
+  {
+    const Writing writing(*this);
+    need_label_map();
+    if (labels_.size() + count > kMaxSlots) throw std::invalid_argument("the index would hold too many vectors");
+    std::vector<std::int64_t> sorted(ids, ids + count);
+    std::sort(sorted.begin(), sorted.end());
+    const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
+    if (twice != sorted.end()) throw std::invalid_argument("id " + std::to_string(*twice) + " is given twice");
+    for (std::size_t i = 0; i < count; ++i)
+      if (map_.find(ids[i], labels_.data()) != kNone)
+        throw std::invalid_argument("id " + std::to_string(ids[i]) + " is in the index already");
+    vectors_.grow((labels_.size() + count) * stride_);
+    links_.grow((labels_.size() + count) * 2 * m_);
+    map_.reserve(live_ + count, labels_.data());
+  }
+  for (std::size_t start = 0; start < count; start += kSlice) {
+    const Writing writing(*this);
+    add_slice(rows + start * dim_, ids + start, std::min(kSlice, count - start), threads);
+  }
+  const Writing writing(*this);
+  unchecked_ += count;
+  if (unchecked_ * 4 >= labels_.size()) {
+    reconnect();
+    unchecked_ = 0;
+  }
+}
+
+void Hnsw::add_slice(const float* rows, const std::int64_t* ids, std::size_t count, std::size_t threads) {
+  const std::size_t first = labels_.size();
+  append(rows, ids, count);
+  std::vector<Slot> slots(count);
+  for (std::size_t i = 0; i < count; ++i) slots[i] = static_cast<Slot>(first + i);
+  insert_all(slots, threads);
+}
+
+void Hnsw::append(const float* rows, const std::int64_t* ids, std::size_t count) {
+  const std::size_t first = labels_.size(), total = first + count;
+  vectors_.resize(total * stride_, 0.0f);
+  links_.resize(total * 2 * m_, kNone);
+  labels_.resize(total, -1);
+  levels_.resize(total, 0);
+  flags_.resize(total, 0);
+  ring_.resize(total, 0);
+  upper_start_.resize(total, 0);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Slot slot = static_cast<Slot>(first + i);
+    std::copy_n(rows + i * dim_, dim_, vectors_.writable() + std::size_t{slot} * stride_);
+    const int level = draw_level();
+    labels_.at(slot) = ids[i];
+    levels_.at(slot) = static_cast<std::uint8_t>(level);
+    ring_.at(slot) = slot;
+    upper_start_.at(slot) = static_cast<Slot>(upper_.size() / m_);
+    if (level) upper_.resize(upper_.size() + static_cast<std::size_t>(level) * m_, kNone);
+    map_.insert(ids[i], slot, labels_.data());
+  }
+  live_ += count;
+}
+
+void Hnsw::insert_all(std::span<const Slot> slots, std::size_t threads) {
+  threads = std::max<std::size_t>(1, std::min(threads, slots.size() / 32));
+  std::vector<std::unique_ptr<Scratch>> scratches(threads);
+  for (auto& one : scratches) one = borrow_scratch();
+  if (threads == 1) {
+    for (Slot slot : slots) insert<false>(slot, *scratches[0]);
+  } else {
+    slot_locks_ = std::vector<std::atomic_flag>(labels_.size());
+    parallel_for(slots.size(), threads,
+                 [&](std::size_t worker, std::size_t i) { insert<true>(slots[i], *scratches[worker]); });
+    slot_locks_.clear();
+  }
+  for (auto& one : scratches) give_back(std::move(one));
+}
+
+template <bool kShared>
+void Hnsw::insert(Slot slot, Scratch& scratch) {
+  const Distance kernel = this->kernel();
+  const float* query = row(slot);
+  const int level = levels_[slot];
+  std::unique_lock entry_lock(entry_mutex_, std::defer_lock);
+  if (kShared) entry_lock.lock();
+  if (entry_ == kNone) {
+    entry_ = slot;
+    return;
+  }
+  const Slot entry = entry_;
+  const int top = levels_[entry];
+  if (kShared && level <= top) entry_lock.unlock();  // whoever raises the top keeps others out until it is linked
+
+  const auto links_of = [this](Slot from, int at, [[maybe_unused]] Slot* buffer) -> const Slot* {
+    if constexpr (kShared) {
+      const SpinLock lock(&slot_locks_[from]);
+      std::copy_n(links(from, at), width(at), buffer);
+      return buffer;
+    } else {
+      return links(from, at);
+    }
+  };
+  std::vector<Near> starts(1, Near{distance(kernel, query, row(entry)), entry});
+  std::vector<std::vector<Near>> near(static_cast<std::size_t>(std::min(level, top)) + 1);
+  for (int at = top; at >= 0; --at) {
+    scratch.start(labels_.size());
+    scratch.visit(slot);
+    search_layer(kernel, query, starts, at, at > level ? 1 : ef_construction_, scratch, links_of);
+    starts = scratch.pool;
+    if (at <= level) near[static_cast<std::size_t>(at)] = scratch.pool;
+  }
+  if (join_ring(slot, near[0])) return;
+  for (int at = std::min(level, top); at >= 0; --at) connect<kShared>(slot, at, near[static_cast<std::size_t>(at)]);
+  if (level > top) entry_ = slot;
+}
+
+// An exact copy of a vector in the graph joins its ring instead of the graph.
+bool Hnsw::join_ring(Slot slot, std::span<const Near> near) {
+  const float itself = distance(kernel(), row(slot), row(slot));
+  const float slack = 1e-5f * std::abs(itself) + std::numeric_limits<float>::min();
+  for (const Near& one : near) {
+    if (std::abs(one.distance - itself) > slack || removed(one.slot) || one.slot == slot) continue;
+    if (std::memcmp(row(one.slot), row(slot), stride_ * sizeof(float)) != 0) continue;
+    const std::lock_guard lock(map_mutex_);
+    ring_.at(slot) = ring_[one.slot];
+    ring_.at(one.slot) = slot;
+    flags_.at(slot) |= kAlias;
+    return true;
+  }
+  return false;
+}
+
+template <bool kShared>
+void Hnsw::connect(Slot slot, int level, std::vector<Near>& near) {
+  const Distance kernel = this->kernel();
+  std::erase_if(near, [&](const Near& one) { return one.slot == slot; });
+  const auto live = std::count_if(near.begin(), near.end(), [&](const Near& one) { return !removed(one.slot); });
+  if (static_cast<std::size_t>(live) >= m_)  // else removed ones hold the place together until it is mended
+    std::erase_if(near, [&](const Near& one) { return removed(one.slot); });
+  select(kernel, near, m_);
+  {
+    const SpinLock lock(kShared ? &slot_locks_[slot] : nullptr);
+    Slot* own = mutable_links(slot, level);
+    std::size_t count = 0;
+    while (count < width(level) && own[count] != kNone) ++count;  // others may have linked here already
+    for (const Near& one : near)
+      if (count < width(level) && std::find(own, own + count, one.slot) == own + count) own[count++] = one.slot;
+  }
+  for (const Near& one : near) link_back<kShared>(kernel, one.slot, Near{one.distance, slot}, level);
+}
+
+template <bool kShared>
+void Hnsw::link_back(const Distance& kernel, Slot from, Near to, int level) {
+  const SpinLock lock(kShared ? &slot_locks_[from] : nullptr);
+  const std::size_t width = this->width(level);
+  Slot* own = mutable_links(from, level);
+  std::size_t count = 0;
+  for (; count < width && own[count] != kNone; ++count)
+    if (own[count] == to.slot) return;
+  if (count < width) {
+    own[count] = to.slot;
+    return;
+  }
+  const std::vector<Slot> slots(own, own + width);
+  std::vector<float> distances(width);
+  distances_to(kernel, row(from), slots, distances.data());
+  std::vector<Near> near(1, to);
+  for (std::size_t i = 0; i < width; ++i) near.push_back({distances[i], slots[i]});
+  std::sort(near.begin(), near.end());
+  select(kernel, near, width);
+  std::fill_n(own, width, kNone);
+  for (std::size_t i = 0; i < near.size(); ++i) own[i] = near[i].slot;
+}
+
+// The neighbour-selection heuristic (Algorithm 4): keep a candidate that is closer to the centre than to every one
+// kept before it. `near` is sorted, and holds the kept ones afterwards.
+void Hnsw::select(const Distance& kernel, std::vector<Near>& near, std::size_t limit) const {
+  if (near.size() <= 1) return;
+  std::vector<Near> kept;
+  kept.reserve(limit);
+  float against[4];
+  for (const Near& one : near) {
+    if (kept.size() >= limit) break;
+    bool keep = true;
+    std::size_t i = 0;
+    for (; keep && i + 4 <= kept.size(); i += 4) {
+      const float* rows[4] = {row(kept[i].slot), row(kept[i + 1].slot), row(kept[i + 2].slot), row(kept[i + 3].slot)};
+      kernel.four(row(one.slot), rows, stride_, against);
+      for (float value : against) keep = keep && !((l2_ ? value : -value) < one.distance);
+    }
+    for (; keep && i < kept.size(); ++i) keep = !(distance(kernel, row(one.slot), row(kept[i].slot)) < one.distance);
+    if (keep) kept.push_back(one);
+  }
+  near.swap(kept);
+}
+
+// Links into slots that no walk from the entry point can reach (pruning may take away a slot's last incoming link).
+void Hnsw::reconnect() {
+  if (entry_ == kNone) return;
+  std::vector<std::uint8_t> reached(labels_.size());
+  std::vector<Slot> stack;
+  const auto flood = [&](Slot from) {
+    if (!reached[from]) stack.push_back(from);
+    reached[from] = 1;
+    while (!stack.empty()) {
+      const Slot slot = stack.back();
+      stack.pop_back();
+      const Slot* around = links(slot, 0);
+      for (std::size_t i = 0; i < 2 * m_ && around[i] != kNone; ++i)
+        if (!reached[around[i]]) {
+          reached[around[i]] = 1;
+          stack.push_back(around[i]);
+        }
+    }
+  };
+  const Distance kernel = this->kernel();
+  auto scratch = borrow_scratch();
+  for (int round = 0; round < 4; ++round) {
+    std::fill(reached.begin(), reached.end(), std::uint8_t{0});
+    flood(entry_);
+    bool whole = true;
+    for (Slot slot = 0; slot < labels_.size(); ++slot) {
+      if (reached[slot] || !in_graph(slot) || removed(slot)) continue;
+      whole = false;
+      const Near start = descend(kernel, row(slot), 0);
+      scratch->start(labels_.size());
+      search_layer(kernel, row(slot), std::span(&start, 1), 0, ef_construction_, *scratch,
+                   [this](Slot from, int at, Slot*) { return links(from, at); });
+      std::vector<Near> near = scratch->pool;
+      std::erase_if(near, [&](const Near& one) { return one.slot == slot; });
+      if (near.empty()) continue;
+      const Near closest = near.front();
+      connect<false>(slot, 0, near);
+      Slot* own = mutable_links(closest.slot, 0);
+      std::size_t at = 0;  // make sure of one link: the last place is the farthest or the newest
+      while (at + 1 < 2 * m_ && own[at] != kNone && own[at] != slot) ++at;
+      own[at] = slot;
+      flood(slot);
+    }
+    if (whole) break;
+  }
+  give_back(std::move(scratch));
+}
+
+template void Hnsw::connect<false>(Slot, int, std::vector<Near>&);
+
+}  // namespace seedbed::index

@@ -1,0 +1,47 @@
+// Classes of characters, read from UTF-8. Bytes that are not UTF-8 count as one character each, of no class.
+#pragma once
+#include <cstdint>
+
+#include "tokenizer/unicode_tables.hpp"
+
+namespace seedbed::tokenizer {
+
+enum Class : std::uint8_t {
+  kUpper = 1,        // \p{Lu} \p{Lt}
+  kLower = 2,        // \p{Ll}
+  kOtherLetter = 4,  // \p{Lm} \p{Lo}
+  kMark = 8,         // \p{M}
+  kNumber = 16,      // \p{N}
+  kSpace = 32,       // \s
+  kNewline = 64,     // [\r\n], which are \s too
+};
+constexpr std::uint8_t kLetter = kUpper | kLower | kOtherLetter;  // \p{L}
+
+inline std::uint8_t class_of(std::uint32_t code) {
+  const std::uint32_t block = code >> 7;
+  const std::uint32_t last = unicode_tables::kBlocks - 1;
+  return unicode_tables::classes[unicode_tables::blocks[block < last ? block : last]][code & 127];
+}
+
+struct Character {
+  std::uint8_t classes;
+  std::uint8_t length;  // in bytes
+};
+
+inline bool continues(std::uint8_t byte) { return (byte & 0xC0) == 0x80; }
+
+// The character at p (p < end).
+inline Character read_character(const std::uint8_t* p, const std::uint8_t* end) {
+  const std::uint32_t lead = p[0];
+  if (lead < 0x80) return {unicode_tables::classes[0][lead], 1};
+  const auto left = end - p;
+  if (lead >= 0xE0 && lead < 0xF0 && left >= 3 && continues(p[1]) && continues(p[2]))
+    return {class_of((lead & 0x0F) << 12 | (p[1] & 0x3Fu) << 6 | (p[2] & 0x3Fu)), 3};
+  if (lead >= 0xC2 && lead < 0xE0 && left >= 2 && continues(p[1]))
+    return {class_of((lead & 0x1F) << 6 | (p[1] & 0x3Fu)), 2};
+  if (lead >= 0xF0 && lead < 0xF5 && left >= 4 && continues(p[1]) && continues(p[2]) && continues(p[3]))
+    return {class_of((lead & 0x07) << 18 | (p[1] & 0x3Fu) << 12 | (p[2] & 0x3Fu) << 6 | (p[3] & 0x3Fu)), 4};
+  return {0, 1};
+}
+
+}  // namespace seedbed::tokenizer

@@ -1,0 +1,261 @@
+"""The two stages of alignment: a reward model from preferences, and a policy from the reward model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from ..core.artifacts import Workspace, write_atomically
+from ..core.config import Config
+from ..core.errors import DataError
+from ..core.randomness import derive_seed, numpy_generator, torch_generator
+from ..datasets.instructions import question_of
+from ..datasets.jsonl import Row, read_rows, write_rows
+from ..datasets.preferences import Candidate, EncodedPreferences, PreferenceBatches, encode_preferences, rank_candidates
+from ..finetuning.instruct import HELD_OUT_ROWS, TRAIN_ROWS, load_decoder
+from ..models import Decoder, save_model
+from ..training import Trainer, TrainerConfig
+from .ppo import ActorCritic, PPOConfig, PPOObjective, RolloutBatches
+from .reward_model import BradleyTerry, RewardModel, preference_metrics
+from .rewards import GoldConfig, gold_parts, gold_reward
+from .rollouts import Answer, describe_answers, freeze, mean_of, sample_answers
+
+if TYPE_CHECKING:
+    from ..tokenizers import Tokenizer
+
+_EVALUATION_BATCH = 64
+
+
+class RewardConfig(Config):
+    """How preferences are made and a reward model is trained on them."""
+
+    prompts: int = Field(600, ge=1, description="training questions answered by the fine-tuned model")
+    held_out_prompts: int = Field(150, ge=1, description="validation questions, for the accuracy")
+    samples: int = Field(4, ge=2, description="answers to each question")
+    pairs: int = Field(3, ge=1, description="preference pairs per question")
+    minimum_gap: float = Field(0.08, ge=0, description="smallest difference in gold reward that makes a preference")
+    own_answers: bool = Field(False, description="let the documents' own answers compete with the samples")
+    temperature: float = Field(1.0, gt=0)
+    max_new_tokens: int = Field(48, ge=1)
+    held_out_share: float = Field(0.1, gt=0, lt=1, description="of a user's own preferences, by prompt")
+    training: TrainerConfig = TrainerConfig(
+        steps=45, batch_size=32, learning_rate=3e-4, optimizer="adamw", weight_decay=0.01, checkpoint_every=30
+    )
+    centring: float = Field(0.01, ge=0, description="weight of (chosen + rejected)^2")
+    gold: GoldConfig = GoldConfig()
+    seed: int = 0
+
+
+def train_reward_model(
+    config: RewardConfig, sft: Path, workspace: Workspace, *, preferences: Sequence[Row] | None = None
+) -> dict[str, Any]:
+    """Train a reward model with the body of the fine-tuned model in `sft`; write it, its preferences and its metrics.
+
+    Preferences are answers sampled from that model and ranked by the gold reward, or a user's own (`read_preferences`).
+    Questions come from the rows that fine-tuning left beside the model; held-out pairs are of other prompts than the
+    training pairs.
+
+    Returns:
+        `train_pairs`, `too_long`, `steps`, `loss`, `accuracy` (held out), `train_accuracy`, `margin`,
+        `calibration_error`, `calibration`, `score_mean` and `score_deviation` before normalisation, `candidates` (the
+        gold reward of the sampled answers and its parts).
+
+    Raises:
+        DataError: there are no preferences to learn from.
+    """
+    from ..tokenizers import Tokenizer
+
+    tokenizer, policy = Tokenizer.load(sft), load_decoder(sft)
+    end_id, pad_id = policy.config.eos_token_id, policy.config.pad_token_id
+    assert end_id is not None
+    assert pad_id is not None
+    if preferences is None:
+        rows, held_out_rows = _rows(sft, TRAIN_ROWS), _rows(sft, HELD_OUT_ROWS)
+        samples = _candidates(config, policy, tokenizer, _questions(rows), config.prompts, "train")
+        held_out = _candidates(
+            config, policy, tokenizer, _questions(held_out_rows), config.held_out_prompts, "held-out"
+        )
+        pairs = {
+            "train": _ranked(config, samples, rows, "train"),
+            "validation": _ranked(config, held_out, held_out_rows, "held-out"),
+        }
+    else:
+        pairs = split_by_prompt(preferences, config.held_out_share, config.seed)
+        asked = list(dict.fromkeys(row["prompt"] for row in pairs["train"]))
+        samples = _candidates(config, policy, tokenizer, asked, config.prompts, "train")
+    (workspace.path / "preferences").mkdir(exist_ok=True)
+    for name, made in pairs.items():
+        if not made:
+            raise DataError(f"there are no preferences to {'learn from' if name == 'train' else 'measure with'}")
+        write_rows(workspace.path / "preferences" / f"{name}.jsonl", made)
+    context = policy.config.context_length
+    train, validation = (
+        encode_preferences(pairs[name], tokenizer, context, end_id) for name in ("train", "validation")
+    )
+    model = RewardModel.from_decoder(policy, torch_generator(config.seed, "reward head"))
+    result = Trainer(
+        config.training, model, BradleyTerry(config.centring),
+        PreferenceBatches(train, config.training.batch_size, pad_id, config.training.seed),
+        scratch=workspace.scratch, metrics_path=workspace.path / "metrics.jsonl", name="reward model",
+    ).run()  # fmt: skip
+    workspace.measurements.update(result.measurements)
+    model.eval()
+    held = preference_metrics(_margins(model, validation, pad_id))
+    mean, deviation = model.normalise([answer.sequence for answers in samples for answer in answers])
+    model.save(workspace.path, tokenizer)
+    flat = [answer for answers in samples for answer in answers]
+    return {
+        **result.metrics, **held, "held_out_pairs": held["pairs"], "train_pairs": len(train),
+        "too_long": train.too_long + validation.too_long,
+        "train_accuracy": float((_margins(model, train, pad_id) > 0).mean()),
+        "score_mean": mean, "score_deviation": deviation,
+        "candidates": mean_of([answer.gold(config.gold) for answer in flat]),
+    }  # fmt: skip
+
+
+def split_by_prompt(rows: Sequence[Row], held_out_share: float, seed: int) -> dict[str, list[Row]]:
+    """`train` and `validation` rows of different prompts; which side a prompt falls on depends on it and the seed."""
+    limit = int(held_out_share * (1 << 63))
+    sides: dict[str, list[Row]] = {"train": [], "validation": []}
+    for row in rows:
+        sides["validation" if derive_seed(seed, "held-out", row["prompt"]) < limit else "train"].append(row)
+    return sides
+
+
+def align_ppo(config: PPOConfig, sft: Path, reward: Path, workspace: Workspace) -> dict[str, Any]:
+    """Train the fine-tuned model in `sft` by PPO against the reward model in `reward`; write policy and metrics.
+
+    `metrics.jsonl` has one row per iteration: of its rollout `gold` (never trained on) and its parts, `proxy`,
+    `reward`, `kl` (nats per answer, estimated), `kl_exact`, `kl_coefficient`, `entropy` (nats per token), `tokens`,
+    `distinct`, `value_explained_variance`, `sampler_gap`; of its updates `ratio`, `clipped`, `approximate_kl`,
+    `policy_loss`, `value_loss`, `gradient_norm` (means), and `first_ratio`, `first_clipped` of the first one.
+
+    Returns:
+        `before` and `after`: means over held-out questions of `gold`, its parts, `proxy`, `tokens`, `distinct`;
+        `gold_gain` and `gold_gain_error` (standard error over questions); `proxy_gain`; `kl`, `entropy` of the last
+        iteration; `iterations`.
+    """
+    from ..tokenizers import Tokenizer
+
+    tokenizer, policy, reward_model = Tokenizer.load(sft), load_decoder(sft), RewardModel.load(reward)
+    reference = load_decoder(sft)
+    freeze(reference)
+    freeze(reward_model)
+    prompts = _questions(_rows(sft, TRAIN_ROWS))
+    model = ActorCritic(policy, reward_model)
+    batches = RolloutBatches(config, model, reference, reward_model, tokenizer, prompts)
+    held_out = _questions(_rows(sft, HELD_OUT_ROWS))
+    asked = _drawn(held_out, config.evaluation_prompts, numpy_generator(config.seed, "evaluation"))
+    before, gold_before = _evaluate(config, reference, reward_model, tokenizer, asked)
+    steps = workspace.scratch / "steps.jsonl"
+    result = Trainer(
+        config.trainer(), model, PPOObjective(config), batches, scratch=workspace.scratch, metrics_path=steps,
+        evaluate=lambda _: batches.statistics, name="ppo",
+    ).run()  # fmt: skip
+    workspace.measurements.update(result.measurements)
+    rows = iteration_rows([json.loads(line) for line in steps.read_text().splitlines()])
+    write_atomically(workspace.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    policy.eval()
+    save_model(policy, workspace.path, tokenizer)
+    after, gold_after = _evaluate(config, policy, reward_model, tokenizer, asked)
+    gain = gold_after - gold_before
+    gain_error = float(gain.std(ddof=1) / len(gain) ** 0.5) if len(gain) > 1 else 0.0
+    return {
+        "before": before, "after": after,
+        "gold_gain": float(gain.mean()), "gold_gain_error": gain_error,
+        "proxy_gain": after["proxy"] - before["proxy"],
+        "iterations": config.iterations, "kl": rows[-1]["kl"], "entropy": rows[-1]["entropy"],
+        "first_ratio": rows[0]["first_ratio"], "first_clipped": rows[0]["first_clipped"],
+    }  # fmt: skip
+
+
+def iteration_rows(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """One row per iteration from the trainer's rows: a row per update, and after the last one the rollout's."""
+    updates: list[Mapping[str, float]] = []
+    merged: list[dict[str, float]] = []
+    for row in rows:
+        if "iteration" not in row:
+            updates.append(row)
+            continue
+        means = {
+            name: float(np.mean([one[name] for one in updates]))
+            for name in ("ratio", "clipped", "approximate_kl", "policy_loss", "value_loss", "gradient_norm")
+        }
+        first = {"first_ratio": updates[0]["ratio"], "first_clipped": updates[0]["clipped"]}
+        merged.append({**row, **means, **first, "learning_rate": updates[0]["learning_rate"]})
+        updates = []
+    return merged
+
+
+def _evaluate(
+    config: PPOConfig, model: Decoder, reward_model: RewardModel, tokenizer: Tokenizer, questions: Sequence[str]
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Means over `evaluation_samples` answers to each question, and the mean gold reward of each question."""
+    answers = sample_answers(
+        model, tokenizer, [question for question in questions for _ in range(config.evaluation_samples)],
+        temperature=config.temperature, max_new_tokens=config.max_new_tokens,
+        seed=derive_seed(config.seed, "evaluation"),
+    )  # fmt: skip
+    scores = reward_model.score([answer.sequence for answer in answers])
+    gold = np.array([answer.gold(config.gold)["gold"] for answer in answers])
+    return describe_answers(answers, scores, config.gold), gold.reshape(len(questions), -1).mean(axis=1)
+
+
+def _candidates(
+    config: RewardConfig, policy: Decoder, tokenizer: Tokenizer, questions: Sequence[str], most: int, name: str
+) -> list[list[Answer]]:
+    """`samples` answers to each of up to `most` of `questions`."""
+    questions = _drawn(questions, most, numpy_generator(config.seed, "candidates", name))
+    answers = sample_answers(
+        policy, tokenizer, [question for question in questions for _ in range(config.samples)],
+        temperature=config.temperature, max_new_tokens=config.max_new_tokens,
+        seed=derive_seed(config.seed, "candidates", name),
+    )  # fmt: skip
+    return [answers[start : start + config.samples] for start in range(0, len(answers), config.samples)]
+
+
+def _ranked(config: RewardConfig, candidates: Sequence[Sequence[Answer]], rows: Sequence[Row], name: str) -> list[Row]:
+    """Preference rows from each question's answers; with `own_answers`, the documents' own compete."""
+    own = {question_of(row): row["messages"][1]["content"] for row in rows} if config.own_answers else {}
+    generator = numpy_generator(config.seed, "pairs", name)
+    pairs: list[Row] = []
+    for answers in candidates:
+        prompt = answers[0].prompt
+        scored = [Candidate(one.text, one.ended, one.gold(config.gold)["gold"]) for one in answers]
+        if prompt in own:
+            scored.append(Candidate(own[prompt], True, gold_reward(gold_parts(prompt, own[prompt], True, config.gold))))
+        pairs += rank_candidates(prompt, scored, generator, pairs=config.pairs, minimum_gap=config.minimum_gap)
+    return pairs
+
+
+@torch.no_grad()
+def _margins(model: nn.Module, pairs: EncodedPreferences, pad_id: int) -> np.ndarray:
+    """Score of the chosen minus score of the rejected, for every pair."""
+    margins = []
+    for batch in PreferenceBatches(pairs, _EVALUATION_BATCH, pad_id).once():
+        chosen_B, rejected_B = model(torch.cat([batch.chosen_BT, batch.rejected_BT])).chunk(2)
+        margins.append((chosen_B - rejected_B).numpy())
+    return np.concatenate(margins)
+
+
+def _rows(sft: Path, name: str) -> list[Row]:
+    return read_rows(sft / name, lambda row: row).rows
+
+
+def _questions(rows: Sequence[Row]) -> list[str]:
+    """The different questions of single-turn rows, in order."""
+    questions = list(dict.fromkeys(question for row in rows if (question := question_of(row))))
+    if not questions:
+        raise DataError("no instruction row is a single question and answer: there is nothing to ask the policy")
+    return questions
+
+
+def _drawn(questions: Sequence[str], most: int, generator: np.random.Generator) -> list[str]:
+    return [questions[int(index)] for index in generator.permutation(len(questions))[:most]]

@@ -1,0 +1,177 @@
+"""`seedbed grow`, and each stage of the road as a command of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table as RichTable
+from typer.core import TyperCommand
+
+from ..core.config import describe, parse_overrides
+from ..core.console import console, show
+from ..core.errors import ConfigError
+
+PYTHON_DOCS = "--python-docs"
+
+SourcesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE...",
+        help="Folders or files: txt, md, rst, html, jsonl, csv, parquet, and these gzipped or in zip.",
+        show_default=False,
+    ),
+]
+PythonDocsOption = Annotated[
+    bool, typer.Option(PYTHON_DOCS, help="Take the documentation inside this Python as a source (no download).")
+]
+RecipeOption = Annotated[str, typer.Option(help="demo, laptop, gpu, or the path of a YAML file.")]
+OverridesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-o", "--override", metavar="KEY=VALUE", help="Set one key of the recipe; give it often.", show_default=False
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="The road", cls=_RecipeCommand)(grow)
+    app.command(rich_help_panel="The road", cls=StageCommand)(curate)
+    for name, text in _STAGE_HELP.items():
+        app.command(name, help=text, rich_help_panel="The road", cls=StageCommand)(_stage(name))
+
+
+# Command to the parts of the recipe that its stage reads, where they are not all.
+_KEYS = {
+    "curate": ("curation",),
+    "tokenizer": ("tokenizer",),
+    "tokens": ("threads",),
+    "forecast": ("forecast", "pretraining"),
+    "pretrain": ("pretraining",),
+    "finetune": ("finetuning",),
+    "reward": ("reward",),
+    "ppo": ("ppo",),
+    "encoder": ("encoder",),
+    "index": ("index",),
+}
+_STAGE_OF = {"pretrain": "base"}  # commands whose artifact has another name
+_STAGE_HELP = {
+    "tokenizer": "Train a byte-level BPE tokenizer on the corpus's training split.",
+    "tokens": "Cut the corpus into memory-mapped token shards.",
+    "forecast": "Train a ladder of small models, fit a scaling law and write the main run's forecast to the ledger.",
+    "pretrain": "Train the base model.",
+    "encoder": "Train the sentence encoder contrastively on pairs made from the corpus.",
+    "index": "Build and measure the search engine: dense vectors in HNSW, BM25, and their fusion.",
+}
+
+
+class StageCommand(TyperCommand):
+    """A command whose help ends with the recipe's keys for its stage."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        print_keys(str(ctx.info_name))
+
+
+class _RecipeCommand(TyperCommand):
+    """`grow`: its help ends with the keys of the whole recipe."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        print_keys(None)
+
+
+def print_keys(command: str | None) -> None:
+    """The recipe's keys that `command` reads; without a command, all keys."""
+    from ..recipes import Recipe
+
+    keys = _KEYS.get(command) if command else None
+    drawn = RichTable(title="Keys of the recipe (-o KEY=VALUE)", title_justify="left", header_style="bold")
+    for column in ("key", "default", "what it is"):
+        drawn.add_column(column, overflow="fold")
+    for key, default, text in describe(Recipe):
+        if keys is None or key.split(".")[0] in keys:
+            drawn.add_row(key, default.replace("[", r"\["), text.replace("[", r"\["))
+    console.print(drawn)
+
+
+def grow(
+    sources: SourcesArgument = None,
+    python_docs: PythonDocsOption = False,
+    recipe: RecipeOption = "demo",
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder [default: runs/ and the source's name].", show_default=False)
+    ] = None,
+    overrides: OverridesOption = None,
+) -> None:
+    """Grow a language model and a search engine from text: the whole road, from files to the report.
+
+    Stages whose inputs and keys have not changed are skipped; interrupted or killed, the same command goes on.
+    """
+    from ..pipeline import grow as run_the_road
+
+    listed = gather_sources(sources, python_docs)
+    out = out or Path("runs") / default_name(listed)
+    run = run_the_road(listed, recipe=recipe, out=out, overrides=parse_overrides(overrides or []))
+    from rich.table import Table
+
+    drawn = Table(title="Key figures", title_justify="left", header_style="bold")
+    drawn.add_column("figure")
+    drawn.add_column("value", justify="right")
+    for name, value in run.key_figures():
+        drawn.add_row(name, value)
+    console.print(drawn)
+    show(f"Report: {run.report}", style="bold")
+    show("Try next:")
+    for line in (
+        'search "how do I read a csv file"',
+        "chat",
+        'generate "The quick brown fox" --stage base',
+        "doctor",
+    ):
+        show(f"  seedbed {line}" + ("" if line == "doctor" else f" --run {run.path}"))
+
+
+def gather_sources(sources: list[str] | None, python_docs: bool) -> list[str]:
+    listed = list(sources or []) + ([PYTHON_DOCS] if python_docs else [])
+    if not listed:
+        raise ConfigError("no source was named", hint="Name a folder or file, or give --python-docs.")
+    return listed
+
+
+def default_name(sources: list[str]) -> str:
+    first = sources[0]
+    return "python-docs" if first == PYTHON_DOCS else Path(first).resolve().name.split(".")[0] or "run"
+
+
+def curate(
+    sources: SourcesArgument = None,
+    python_docs: PythonDocsOption = False,
+    out: Annotated[Path, typer.Option(help="Where the corpus goes: Parquet by split, and rejected/.")] = Path("corpus"),
+    preset: Annotated[str, typer.Option(help="Quality rules: none or prose.")] = "prose",
+    overrides: OverridesOption = None,
+) -> None:
+    """Read, normalise, filter, deduplicate and split documents into a corpus that accounts for every one."""
+    from ..core.config import merge_overrides
+    from ..curation import curate as curate_alone
+
+    given = {key.removeprefix("curation."): value for key, value in parse_overrides(overrides or []).items()}
+    options = merge_overrides({"preset": preset}, given)
+    curate_alone(gather_sources(sources, python_docs), out, **options).show()
+
+
+def _stage(name: str) -> Any:
+    def command(
+        run: Annotated[Path, typer.Option("--run", help="The run's folder; earlier stages must be there.")],
+        recipe: Annotated[
+            str | None,
+            typer.Option(help="demo, laptop, gpu or a YAML file [default: the run's own].", show_default=False),
+        ] = None,
+        overrides: OverridesOption = None,
+    ) -> None:
+        from ..pipeline import run_stage
+
+        run_stage(_STAGE_OF.get(name, name), run, recipe=recipe, overrides=parse_overrides(overrides or []))
+
+    return command

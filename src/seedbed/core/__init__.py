@@ -1,0 +1,1 @@
+"""Ground floor: configuration, artifacts, errors, console, devices, randomness. It imports no room."""

@@ -1,0 +1,1 @@
+"""Floor 2: token shards on disk and exactly resumable batches."""

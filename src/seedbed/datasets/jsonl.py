@@ -1,0 +1,85 @@
+"""JSON Lines with a verdict per row: what can be used, and what cannot with its line number and the reason."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import DataError, disk_errors
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that cannot be used."""
+
+    line: int
+    reason: str
+
+
+@dataclass
+class Rows:
+    """Usable rows in file order, and the rejected ones."""
+
+    rows: list[Row] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many rows were rejected for what."""
+        return dict(sorted(Counter(one.reason for one in self.rejected).items()))
+
+
+def read_rows(path: str | Path, parse: Callable[[Row], Row]) -> Rows:
+    """Read JSONL (or a JSON file that is one list) through `parse`, which raises ValueError(reason) on a bad row.
+
+    Raises:
+        DataError: the file cannot be read, or no row of it can be used (with the first row's line and reason).
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read this file ({error.strerror})", where=path) from None
+    found = Rows()
+    for line, value in _values(data):
+        try:
+            if isinstance(value, ValueError):
+                raise value
+            if not isinstance(value, dict):
+                raise ValueError("not a JSON object")
+            found.rows.append(parse(value))
+        except ValueError as error:
+            found.rejected.append(Rejected(line, str(error)))
+    if not found.rows:
+        first = found.rejected[0] if found.rejected else Rejected(1, "the file holds no rows")
+        raise DataError(f"no usable row; {first.reason}", where=f"{path}:{first.line}")
+    return found
+
+
+def _values(data: bytes) -> Iterable[tuple[int, Any]]:
+    if data.lstrip()[:1] == b"[":
+        try:
+            yield from enumerate(json.loads(data), start=1)
+            return
+        except ValueError:
+            pass  # not one list: the lines say what is wrong
+    for number, line in enumerate(data.splitlines(), start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except UnicodeDecodeError:
+                yield number, ValueError("not UTF-8")
+            except (ValueError, RecursionError):
+                yield number, ValueError("not JSON")
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    with disk_errors(path), open(path, "w", encoding="utf-8") as handle:
+        for row in rows:
+            handle.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,0 +1,139 @@
+"""BM25 over an inverted index (native/index/bm25.hpp holds the formula), updatable with exact statistics."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _native
+from ..core.config import build
+from ..core.devices import cpu_count
+from ..core.errors import ConfigError, DataError, FormatError
+from .analysis import Analyzer, AnalyzerConfig
+from .base import Found, Ids, as_data_error, check_filter, check_ids, check_size, next_ids
+from .storage import Stored, write_sections
+
+_ARRAYS = {"labels": np.int64, "term_offsets": np.uint64, "documents": np.uint32, "counts": np.uint32}
+
+
+class BM25Index:
+    """Ranks texts by the words that they share with the query (Lucene's variant of BM25).
+
+    >>> index = BM25Index()
+    >>> index.add(texts)
+    >>> scores, ids = index.search(["read a csv file"], k=10)
+
+    Args:
+        k1: how slowly a word's repetitions saturate.
+        b: how much long documents are discounted, 0 to 1.
+        analyzer: how text becomes terms.
+    """
+
+    kind = "bm25"
+
+    def __init__(self, k1: float = 1.2, b: float = 0.75, analyzer: AnalyzerConfig | None = None) -> None:
+        if not (0 <= k1 < 1e6 and 0 <= b <= 1):
+            raise ConfigError(f"k1 must be at least 0 and b between 0 and 1, not {k1} and {b}")
+        self.k1, self.b = float(k1), float(b)
+        self._analyze = Analyzer(analyzer)
+        self._vocabulary: dict[str, int] = {}
+        self._postings = _native.Bm25(self.k1, self.b)
+        self._highest = -1
+        self._changing = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._postings)
+
+    def add(self, items: Sequence[str] | str, ids: npt.ArrayLike | None = None) -> None:
+        """Add texts under `ids`, or under the next free numbers.
+
+        Raises:
+            DataError: a text is no string, or an id cannot be used; nothing is added then.
+        """
+        terms = [self._analyze(text) for text in _texts(items)]
+        with self._changing:
+            listed = next_ids(self._highest, len(terms)) if ids is None else check_ids(ids, len(terms))
+            vocabulary = self._vocabulary
+            numbers = [vocabulary.setdefault(term, len(vocabulary)) for term in chain.from_iterable(terms)]
+            flat = np.array(numbers, dtype=np.uint32)
+            as_data_error(self._postings.add, flat, _offsets(terms), listed, len(vocabulary))
+            self._highest = max(self._highest, int(listed.max(initial=-1)))
+
+    def remove(self, ids: npt.ArrayLike) -> None:
+        """Remove `ids`; every later score is that of an index that never held them.
+
+        Raises:
+            DataError: one of them is not there; nothing is removed then.
+        """
+        with self._changing:
+            as_data_error(self._postings.remove, check_ids(ids))
+
+    def search(
+        self,
+        queries: Sequence[str] | str,
+        k: int = 10,
+        *,
+        filter: npt.ArrayLike | None = None,
+        threads: int | None = 1,
+    ) -> Found:
+        """The k best texts for each query: scores (q, k) and ids (q, k). Texts that share no term are left out."""
+        unknown = np.uint32(0xFFFFFFFF)
+        terms = [self._analyze(text) for text in _texts(queries)]
+        flat = np.array([self._vocabulary.get(t, unknown) for t in chain.from_iterable(terms)], dtype=np.uint32)
+        k = check_size("k", k, 0, 1 << 31)
+        return self._postings.search(flat, _offsets(terms), k, check_filter(filter), threads or cpu_count())
+
+    def memory_bytes(self) -> int:
+        """Postings and statistics, and the vocabulary's strings as Python keeps them (about 100 bytes a term)."""
+        words = sum(57 + len(term) for term in self._vocabulary)
+        return self._postings.memory_bytes() + words + 40 * len(self._vocabulary)
+
+    def save(self, path: str | Path) -> None:
+        with self._changing:
+            arrays = self._postings.state()
+            words = "\n".join(self._vocabulary).encode()
+            settings = {
+                "k1": self.k1,
+                "b": self.b,
+                "analyzer": self._analyze.config.model_dump(mode="json"),
+                "highest": self._highest,
+            }
+            sections = {name: arrays[name] for name in _ARRAYS}
+            write_sections(
+                Path(path), self.kind, settings, {**sections, "vocabulary": np.frombuffer(words, dtype=np.uint8)}
+            )
+
+    @classmethod
+    def from_stored(cls, stored: Stored) -> Self:
+        analyzer = build(AnalyzerConfig, stored.setting("analyzer", dict), where=stored.path)
+        index = cls(stored.setting("k1", float), stored.setting("b", float), analyzer)
+        try:
+            words = stored.array("vocabulary", np.uint8).tobytes().decode()
+            index._postings.restore(**{name: stored.array(name, dtype) for name, dtype in _ARRAYS.items()})
+        except (ValueError, TypeError) as error:
+            raise FormatError(f"the postings are damaged ({error})", where=stored.path) from None
+        index._vocabulary = {word: number for number, word in enumerate(words.split("\n") if words else [])}
+        if len(index._vocabulary) + 1 < len(stored.array("term_offsets", np.uint64)):
+            raise FormatError("the vocabulary and the postings do not belong together", where=stored.path)
+        index._highest = stored.setting("highest", int)
+        return index
+
+
+def _texts(items: Sequence[str] | str) -> Iterable[str]:
+    listed = [items] if isinstance(items, str) else list(items)
+    for row, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise DataError(f"row {row} is {type(text).__name__}, not text")
+    return listed
+
+
+def _offsets(terms: Sequence[Sequence[str]]) -> Ids:
+    offsets = np.zeros(len(terms) + 1, dtype=np.int64)
+    np.cumsum([len(one) for one in terms], out=offsets[1:])
+    return offsets

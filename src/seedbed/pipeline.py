@@ -1,0 +1,497 @@
+"""The road, from text to a model, a search engine and a report: one short function a stage, in order.
+
+corpus -> tokenizer -> tokens -> forecast -> base -> sft -> reward -> policy -+
+   |          |                                                              +-> report
+   +----------+--------------------------------> encoder -> index ------------+
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .core.artifacts import (
+    Artifact,
+    Workspace,
+    build_artifact,
+    fingerprint_folder,
+    open_artifact,
+    sha256_file,
+    write_atomically,
+)
+from .core.config import Config
+from .core.console import show
+from .core.devices import best_device, set_threads
+from .core.errors import ArtifactError, ConfigError, disk_errors
+from .recipes import END_OF_TEXT, PAD, SPECIAL_TOKENS, ForecastConfig, Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from .datasets.jsonl import Row, Rows
+    from .embeddings.search import Hit, Searcher
+    from .evaluation.likelihood import Likelihood
+    from .generation import Engine, Sampling
+    from .tokenizers import Tokenizer
+
+RUN_FILE = "run.json"
+LEDGER = "ledger.jsonl"
+
+
+@dataclass(frozen=True)
+class Road:
+    """A run under way: its recipe, its sources and its folder of artifacts."""
+
+    recipe: Recipe
+    sources: tuple[str, ...]
+    path: Path
+
+    def artifact(self, name: str) -> Artifact:
+        return open_artifact(self.path / name, name)
+
+    def build(
+        self,
+        name: str,
+        config: Config,
+        inputs: Sequence[str],
+        produce: Callable[[Workspace], Mapping[str, Any]],
+        **fingerprints: str,
+    ) -> Artifact:
+        """The artifact `name` from the artifacts `inputs`; nothing is done if it is there and nothing has changed."""
+        set_threads(self.recipe.threads)
+        skipped: list[Artifact] = []
+        named = {one: self.artifact(one) for one in inputs} | fingerprints
+        artifact = build_artifact(self.path / name, name, config, named, produce, on_skip=skipped.append)
+        if skipped:
+            show(f"{name}: nothing changed", style="dim")
+        else:
+            memory = artifact.manifest["peak_memory_bytes"] / (1 << 20)
+            show(f"{name}: {artifact.manifest['seconds']:.1f} s, {memory:,.0f} MiB at most", style="green")
+        return artifact
+
+    def tokenizer(self) -> Tokenizer:
+        from .tokenizers import Tokenizer
+
+        return Tokenizer.load(self.path / "tokenizer")
+
+
+def curate(road: Road) -> Artifact:
+    from .curation import curate_corpus, fingerprint_sources
+
+    config = road.recipe.curation
+    return road.build(
+        "corpus", config, (), lambda work: curate_corpus(config, road.sources, work),
+        sources=fingerprint_sources(road.sources),
+    )  # fmt: skip
+
+
+def train_tokenizer(road: Road) -> Artifact:
+    from .curation import Corpus
+    from .tokenizers import train_bpe
+    from .tokenizers.audit import fertility
+    from .tokenizers.chat import CHATML
+
+    config = road.recipe.tokenizer
+
+    def produce(work: Workspace) -> dict[str, Any]:
+        corpus = Corpus.open(road.path / "corpus")
+        tokenizer = train_bpe(
+            corpus.texts("train"), config.vocab_size, config.pattern, SPECIAL_TOKENS, config.min_frequency,
+            road.recipe.threads or None, eos_token=END_OF_TEXT, pad_token=PAD, chat_template=CHATML,
+        )  # fmt: skip
+        tokenizer.save(work.path)
+        splits = {name: fertility(tokenizer, corpus.texts(name)) for name in ("train", "validation")}
+        return {"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint, "fertility": splits}
+
+    return road.build("tokenizer", config, ("corpus",), produce)
+
+
+def shard_tokens(road: Road) -> Artifact:
+    from .datasets.shards import shard_corpus
+
+    def produce(work: Workspace) -> dict[str, Any]:
+        return shard_corpus(road.path / "corpus", road.tokenizer(), work.path, threads=road.recipe.threads or None)
+
+    return road.build("tokens", Config(), ("corpus", "tokenizer"), produce)
+
+
+def forecast(road: Road) -> Artifact:
+    from .datasets.shards import TokenShards
+    from .evaluation.likelihood import likelihood
+    from .scaling.ladder import forecast as predict
+    from .scaling.ladder import run_ladder
+    from .scaling.ledger import record_forecast
+    from .scaling.runs import write_runs
+
+    # The forecast is of this main run: when the main run's keys change it is made anew.
+    config = ForecastConfig(ladder=road.recipe.forecast, pretraining=road.recipe.pretraining)
+    main = config.pretraining
+
+    def produce(work: Workspace) -> dict[str, Any]:
+        tokenizer = road.tokenizer()
+        shape = main.model(tokenizer.vocab_size)
+        train, validation = (
+            TokenShards.open(road.path / "tokens" / split, tokenizer.fingerprint) for split in ("train", "validation")
+        )
+        runs = run_ladder(
+            config.ladder, shape, main.training, train,
+            lambda model: _validation(
+                likelihood(model, validation, main.context_length, max_tokens=main.evaluation_tokens)
+            ),
+            scratch=work.scratch, seed=main.training.seed,
+        )  # fmt: skip
+        write_runs(work.path / "runs.csv", runs)
+        tokens = main.training.steps * main.training.batch_size * main.context_length
+        expected = predict(
+            runs, shape.parameter_count(), tokens, len(train), level=config.ladder.level, seed=main.training.seed
+        )
+        return {"runs": [asdict(run) for run in runs], "forecast": expected.to_json()}
+
+    artifact = road.build("forecast", config, ("tokens", "tokenizer"), produce)
+    record_forecast(road.path / LEDGER, _ledger_entry(artifact))
+    return artifact
+
+
+def _validation(found: Likelihood) -> dict[str, float]:
+    return {"validation_loss": found.loss, "bits_per_byte": found.bits_per_byte}
+
+
+def _ledger_entry(forecast: Artifact) -> dict[str, Any]:
+    return {**forecast.metrics["forecast"], "artifact": forecast.fingerprint}
+
+
+def pretrain(road: Road) -> Artifact:
+    from .core.randomness import torch_generator
+    from .datasets.loader import PackedBatches
+    from .datasets.shards import TokenShards
+    from .evaluation.likelihood import likelihood
+    from .evaluation.ngram import NGramModel
+    from .models import Decoder, save_model
+    from .scaling.ledger import record_forecast, record_score
+    from .training import NextToken, Trainer
+
+    config = road.recipe.pretraining
+
+    def produce(work: Workspace) -> dict[str, Any]:
+        tokenizer = road.tokenizer()
+        shape = config.model(tokenizer.vocab_size)
+        train, validation, test = (
+            TokenShards.open(road.path / "tokens" / split, tokenizer.fingerprint)
+            for split in ("train", "validation", "test")
+        )
+        model = Decoder(shape, torch_generator(config.training.seed, "weights")).to(best_device())
+        trainer = Trainer(
+            config.training, model, NextToken(),
+            PackedBatches(train, config.training.batch_size, config.context_length, config.training.seed),
+            scratch=work.scratch, metrics_path=work.path / "metrics.jsonl", name="pretrain",
+            evaluate=lambda trained: _validation(
+                likelihood(trained, validation, config.context_length, max_tokens=config.evaluation_tokens)
+            ),
+        )  # fmt: skip
+        result = trainer.run()
+        save_model(model.cpu(), work.path, tokenizer)
+        work.measurements |= result.measurements
+        ngram = NGramModel(train.tokens, train.vocab_size, train.end_of_text_id, config.ngram_order)
+        held_out = {"validation": validation, "test": test}
+        return {
+            **result.metrics,
+            "parameters": shape.parameter_count(),
+            "tokens": int(result.metrics["counted"]),
+            "unique_tokens": len(train),
+            "epochs": result.metrics["counted"] / len(train),
+            **{
+                name: likelihood(
+                    model, shards, config.context_length, stride=config.context_length // 2,
+                    max_tokens=config.evaluation_tokens,
+                ).metrics()
+                for name, shards in held_out.items()
+            },
+            "ngram": {"order": config.ngram_order, **{
+                name: ngram.score(shards, config.evaluation_tokens).metrics() for name, shards in held_out.items()
+            }},
+        }  # fmt: skip
+
+    # The forecast is an input: it stands in the ledger before the main run starts.
+    artifact = road.build("base", config, ("tokens", "tokenizer", "forecast"), produce)
+    entry = record_forecast(road.path / LEDGER, _ledger_entry(road.artifact("forecast")))
+    record_score(road.path / LEDGER, entry, artifact.metrics["validation_loss"])
+    return artifact
+
+
+def finetune(road: Road) -> Artifact:
+    from .curation import Corpus
+    from .datasets.instructions import instruction_rows
+    from .finetuning.instruct import finetune as tune
+    from .generation import greedy
+
+    config = road.recipe.finetuning
+
+    def produce(work: Workspace) -> dict[str, Any]:
+        corpus = Corpus.open(road.path / "corpus")
+        train, held_out = (
+            instruction_rows(corpus.rows(split), config.instructions, config.seed) for split in ("train", "validation")
+        )
+        texts = corpus.texts("train")
+        return tune(config, road.path / "base", train, held_out, work, texts=texts, respond=greedy)
+
+    return road.build("sft", config, ("base", "corpus"), produce)
+
+
+def train_reward(road: Road) -> Artifact:
+    from .alignment.stages import train_reward_model
+
+    config = road.recipe.reward
+    return road.build("reward", config, ("sft",), lambda work: train_reward_model(config, road.path / "sft", work))
+
+
+def align(road: Road) -> Artifact:
+    from .alignment.stages import align_ppo
+
+    config = road.recipe.ppo
+    return road.build(
+        "policy", config, ("sft", "reward"),
+        lambda work: align_ppo(config, road.path / "sft", road.path / "reward", work),
+    )  # fmt: skip
+
+
+def train_encoder(road: Road) -> Artifact:
+    from .embeddings.build import train_encoder as train
+
+    config = road.recipe.encoder
+    return road.build(
+        "encoder", config, ("corpus", "tokenizer"),
+        lambda work: train(config, road.path / "corpus", road.tokenizer(), work),
+    )  # fmt: skip
+
+
+def build_index(road: Road) -> Artifact:
+    from .embeddings import SentenceEncoder
+    from .embeddings.build import build_search_index
+    from .evaluation.retrieval import evaluate_search
+
+    config = road.recipe.index
+
+    def produce(work: Workspace) -> dict[str, Any]:
+        encoder = SentenceEncoder.load(road.path / "encoder")
+        built = build_search_index(config, road.path / "corpus", encoder, work)
+        metrics, measured = evaluate_search(work.path, road.path / "corpus", encoder)
+        work.measurements |= measured
+        return {**built, "evaluation": metrics}
+
+    return road.build("index", config, ("corpus", "encoder"), produce)
+
+
+def write_report(road: Road) -> Artifact:
+    from .reports.run import write_run_report
+
+    def produce(work: Workspace) -> dict[str, Any]:
+        write_run_report(road.path, work.path / "index.html")
+        return {}
+
+    return road.build("report", Config(), [name for name in STAGES if name != "report"], produce)
+
+
+STAGES: dict[str, Callable[[Road], Artifact]] = {
+    "corpus": curate,
+    "tokenizer": train_tokenizer,
+    "tokens": shard_tokens,
+    "forecast": forecast,
+    "base": pretrain,
+    "sft": finetune,
+    "reward": train_reward,
+    "policy": align,
+    "encoder": train_encoder,
+    "index": build_index,
+    "report": write_report,
+}
+
+
+def grow(
+    sources: Sequence[str],
+    recipe: str | Path | Mapping[str, Any] = "demo",
+    out: str | Path = "runs/run",
+    overrides: Mapping[str, Any] | None = None,
+) -> Run:
+    """Walk the whole road from `sources` to `out`; stages that are done are skipped, stages under way are resumed.
+
+    Args:
+        sources: folders and files; "--python-docs" is the documentation inside this Python.
+        recipe: a name (demo, laptop, gpu), a YAML file or a mapping.
+        overrides: dotted keys on top of the recipe, `{"pretraining.training.steps": 200}`.
+    """
+    road = Road(load_recipe(recipe, overrides), tuple(str(one) for one in sources), Path(out))
+    _remember(road)
+    for stage in STAGES.values():
+        stage(road)
+    return Run(road.path)
+
+
+def run_stage(
+    name: str, run: str | Path, recipe: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> Artifact:
+    """One stage of a run that `grow` (or an earlier stage) began, with the run's recipe unless another is named."""
+    if name not in STAGES:
+        raise ConfigError(f"there is no stage '{name}'", hint=f"There are: {', '.join(STAGES)}.")
+    remembered = _recall(Path(run))
+    road = Road(load_recipe(recipe or remembered["recipe"], overrides), tuple(remembered["sources"]), Path(run))
+    return STAGES[name](road)
+
+
+def finetune_alone(
+    model: str | Path, data: str | Path, out: str | Path, method: str = "full", recipe: str | Path = "demo",
+    overrides: Mapping[str, Any] | None = None,
+) -> Artifact:  # fmt: skip
+    """Fine-tune a model of one's own on a JSONL of instructions; a tenth of the rows is held out.
+
+    Args:
+        method: "full" or "lora" (the adapter is then in `out/lora`).
+    """
+    from .datasets.instructions import read_instructions
+    from .finetuning.instruct import finetune as tune
+    from .generation import greedy
+
+    if method not in ("full", "lora"):
+        raise ConfigError(f"there is no method '{method}'", hint="Take full or lora.")
+    chosen = load_recipe(recipe, overrides)
+    config = chosen.finetuning.replace(**({"adapter": None} if method == "full" else {"full": None}))
+    set_threads(chosen.threads)
+    rows = _rows_of(read_instructions(data))
+    held_out = max(1, len(rows) // 10)
+
+    def produce(work: Workspace) -> dict[str, Any]:
+        return tune(config, Path(model), rows[held_out:], rows[:held_out], work, respond=greedy)
+
+    inputs = {"model": fingerprint_folder(model), "data": sha256_file(Path(data))}
+    return build_artifact(out, "sft", config, inputs, produce)
+
+
+def reward_alone(
+    model: str | Path, data: str | Path, out: str | Path, recipe: str | Path = "demo",
+    overrides: Mapping[str, Any] | None = None,
+) -> Artifact:  # fmt: skip
+    """Train a reward model with the body of a fine-tuned model on a JSONL of preferences."""
+    from .alignment.stages import train_reward_model
+    from .datasets.preferences import read_preferences
+
+    chosen = load_recipe(recipe, overrides)
+    set_threads(chosen.threads)
+    rows = _rows_of(read_preferences(data))
+    inputs = {"model": fingerprint_folder(model), "data": sha256_file(Path(data))}
+    return build_artifact(
+        out, "reward", chosen.reward, inputs,
+        lambda work: train_reward_model(chosen.reward, Path(model), work, preferences=rows),
+    )  # fmt: skip
+
+
+def _rows_of(read: Rows) -> list[Row]:
+    """The good rows of a file; the bad ones are counted aloud."""
+    for reason, count in read.reasons.items():
+        lines = [str(one.line) for one in read.rejected if one.reason == reason][:5]
+        show(f"{count} rows left out: {reason} (line {', '.join(lines)}{', ...' if count > 5 else ''})", style="yellow")
+    return read.rows
+
+
+def _remember(road: Road) -> None:
+    with disk_errors(road.path):
+        road.path.mkdir(parents=True, exist_ok=True)
+        values = {"sources": list(road.sources), "recipe": road.recipe.model_dump(mode="json")}
+        write_atomically(road.path / RUN_FILE, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def _recall(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
+        values["sources"], values["recipe"]
+    except FileNotFoundError:
+        raise ArtifactError(f"this is no run (no {RUN_FILE})", where=path, hint="Grow one: seedbed grow.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"its {RUN_FILE} cannot be read ({error})", where=path) from None
+    return values
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run, finished or not.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    _recall(Path(path))
+    return Run(Path(path))
+
+
+class Run:
+    """A run's results: its models, its search engine, its report and its figures."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engines: dict[str, tuple[Engine, Tokenizer]] = {}
+        self._searcher: Searcher | None = None
+
+    @property
+    def report(self) -> Path:
+        return open_artifact(self.path / "report", "report").path / "index.html"
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Stage to its manifest's metrics, for the stages that are done."""
+        found = {}
+        for name in STAGES:
+            try:
+                found[name] = open_artifact(self.path / name, name).metrics
+            except ArtifactError:
+                continue
+        return found
+
+    def key_figures(self) -> list[tuple[str, str]]:
+        from .reports.run import key_figures
+
+        return [(card.label, card.value) for card in key_figures(self.metrics)]
+
+    def generate(self, prompt: str, stage: str = "policy", *, max_new_tokens: int = 64, **sampling: Any) -> str:
+        """Continue `prompt` (stage "base") or answer it ("sft", "policy")."""
+        from .core.config import build
+        from .generation import Sampling
+
+        chosen = build(Sampling, {"temperature": 0.8, "top_p": 0.95, "max_new_tokens": max_new_tokens, **sampling})
+        return "".join(self.stream(prompt, stage, chosen))
+
+    def stream(
+        self, prompt: str | Sequence[Mapping[str, str]], stage: str = "policy", sampling: Sampling | None = None
+    ) -> Iterator[str]:
+        """Pieces of text as they are generated. A list of messages is a chat, which stage "base" cannot continue."""
+        from .tokenizers import chat
+
+        engine, tokenizer = self._engine(stage)
+        if stage == "base":
+            if not isinstance(prompt, str):
+                raise ConfigError("the base model was not taught to chat", hint="Take stage sft or policy.")
+            ids = tokenizer.encode(prompt, parse_special=False)
+        else:
+            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+            ids, _ = chat.encode(tokenizer, messages, add_generation_prompt=True)
+        return engine.stream(ids, sampling, truncate="left")
+
+    def search(self, query: str, k: int = 5, mode: str = "hybrid") -> list[Hit]:
+        """The k best passages for `query`; mode "hybrid", "dense" or "bm25"."""
+        if self._searcher is None:
+            from .embeddings import SentenceEncoder
+            from .embeddings.search import Searcher
+
+            index = open_artifact(self.path / "index", "index")
+            self._searcher = Searcher.open(index.path, SentenceEncoder.load(self.path / "encoder"))
+        return self._searcher.search(query, k, mode)
+
+    def _engine(self, stage: str) -> tuple[Engine, Tokenizer]:
+        from .generation import Engine
+        from .models import Decoder, load_model
+        from .tokenizers import Tokenizer
+
+        if stage not in ("base", "sft", "policy"):
+            raise ConfigError(f"stage '{stage}' has no voice", hint="Take base, sft or policy.")
+        if stage not in self._engines:
+            path = open_artifact(self.path / stage, stage).path
+            model, tokenizer = load_model(path), Tokenizer.load(path)
+            assert isinstance(model, Decoder)
+            self._engines[stage] = Engine(model.eval(), tokenizer), tokenizer
+        return self._engines[stage]

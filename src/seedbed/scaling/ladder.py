@@ -1,0 +1,189 @@
+"""The ladder: small models on less data, trained as the main run will be, from which its loss is forecast.
+
+Every rung uses the main run's recipe (optimizer, learning rate, batch, schedule) with its own width, depth and number
+of steps, and finishes its own schedule. All rungs see each token at most once; where the main run repeats its data, its
+tokens are first turned into the fresh tokens that they are worth (`laws.effective_tokens`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, model_validator
+from torch import nn
+
+from ..core.artifacts import write_atomically
+from ..core.config import Config
+from ..core.console import show
+from ..core.devices import best_device
+from ..core.errors import ConfigError, DataError
+from ..core.randomness import torch_generator
+from ..datasets.loader import PackedBatches
+from ..datasets.shards import TokenShards
+from ..models.config import ModelConfig
+from ..models.transformer import Decoder
+from ..training.objectives import NextToken
+from ..training.trainer import Trainer, TrainerConfig
+from .fit import fit_chinchilla
+from .laws import effective_tokens
+from .runs import Run
+
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
+
+
+class Rung(Config):
+    """The shape of one size of model; what is left out is the main model's."""
+
+    hidden_size: int = Field(ge=2, description="width")
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    kv_heads: int = Field(0, ge=0, description="0: as many as heads")
+
+
+class LadderConfig(Config):
+    """Which small models to train before the main run."""
+
+    rungs: tuple[Rung, ...] = Field(min_length=3, description="sizes of model, smallest first")
+    steps: tuple[int, ...] = Field(min_length=3, description="training lengths, in steps of the main run's batch")
+    skip_largest: bool = Field(False, description="leave out the costliest pair of size and length")
+    level: float = Field(0.9, gt=0, lt=1, description="probability that the interval promises")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> LadderConfig:
+        if len(set(self.steps)) < len(self.steps) or min(self.steps) < 1:
+            raise ValueError("the training lengths must be different and positive")
+        return self
+
+
+@dataclass(frozen=True)
+class LadderForecast:
+    """What the main run is expected to reach, and from what."""
+
+    params: int
+    tokens: int
+    unique_tokens: int
+    effective_tokens: float
+    loss: float  # validation, nats per token
+    low: float
+    high: float
+    level: float
+    bits_per_byte: float
+    bits_per_byte_low: float
+    bits_per_byte_high: float
+    runs: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_ladder(
+    config: LadderConfig,
+    model: ModelConfig,
+    trainer: TrainerConfig,
+    shards: TokenShards,
+    evaluate: Evaluate,
+    *,
+    scratch: Path,
+    seed: int = 0,
+) -> list[Run]:
+    """Train every rung and return the table. Killed and called again, it goes on where it was.
+
+    Args:
+        model, trainer: of the main run.
+        evaluate: `validation_loss` (nats per token) and `bits_per_byte` of a model.
+        scratch: holds finished rungs and the checkpoints of the one under way.
+
+    Raises:
+        DataError: the text is too little for even the longest rung to see it only once.
+    """
+    pairs = [(rung, steps) for rung in config.rungs for steps in config.steps]
+    if config.skip_largest:
+        pairs.remove((config.rungs[-1], max(config.steps)))
+    windows = (len(shards) - 1) // model.context_length
+    needed = max(config.steps) * trainer.batch_size
+    if needed > windows:
+        raise DataError(
+            f"the ladder's longest run needs {needed * model.context_length:,} tokens and there are {len(shards):,}",
+            where=shards.path,
+            hint="Use more text, or shorter training lengths for the ladder.",
+        )
+    runs = []
+    for number, (rung, steps) in enumerate(pairs):
+        name = f"{rung.hidden_size}x{rung.layers}-{steps}"
+        folder = scratch / name
+        run = _finished(folder)
+        if run is None:
+            run = _train(name, rung, steps, model, trainer, shards, evaluate, folder, seed)
+            write_atomically(folder / "run.json", json.dumps(asdict(run)).encode())
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        show(f"  rung {number + 1} of {len(pairs)}: {run.params:,} params, {run.tokens:,} tokens, loss {run.loss:.3f}")
+        runs.append(run)
+    return runs
+
+
+def _finished(folder: Path) -> Run | None:
+    try:
+        return Run(**json.loads((folder / "run.json").read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def _train(
+    name: str,
+    rung: Rung,
+    steps: int,
+    model: ModelConfig,
+    trainer: TrainerConfig,
+    shards: TokenShards,
+    evaluate: Evaluate,
+    folder: Path,
+    seed: int,
+) -> Run:
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = model.replace(
+        hidden_size=rung.hidden_size, layers=rung.layers, heads=rung.heads, kv_heads=rung.kv_heads, head_dim=0,
+        intermediate_size=0,
+    )  # fmt: skip
+    decoder = Decoder(shape, torch_generator(seed, "ladder", name)).to(best_device())
+    batches = PackedBatches(shards, trainer.batch_size, model.context_length, seed)
+    settings = trainer.replace(steps=steps, evaluate_every=0, checkpoint_every=max(steps, trainer.checkpoint_every))
+    result = Trainer(
+        settings, decoder, NextToken(), batches, scratch=folder, metrics_path=folder / "metrics.jsonl",
+        evaluate=evaluate, name=f"rung {name}",
+    ).run()  # fmt: skip
+    tokens = steps * trainer.batch_size * model.context_length
+    loss, bits = result.metrics["validation_loss"], result.metrics["bits_per_byte"]
+    return Run(name, shape.parameter_count(), tokens, tokens, loss, bits)
+
+
+def forecast(
+    runs: list[Run],
+    params: int,
+    tokens: int,
+    unique_tokens: int,
+    *,
+    level: float = 0.9,
+    seed: int = 0,
+) -> LadderForecast:
+    """The main run's validation loss, with an interval that holds it with probability `level`.
+
+    The loss is the median of the posterior of Chinchilla's law given the rungs (`uncertainty.Posterior`), the interval
+    its quantiles with the noise between runs. Bits per byte follow the loss by the rungs' own ratio of the two.
+    """
+    fit = fit_chinchilla([run.params for run in runs], [run.tokens for run in runs], [run.loss for run in runs])
+    if params < max(run.params for run in runs):
+        raise ConfigError("the ladder holds a larger model than the main run", hint="Lower the ladder's largest rung.")
+    worth = float(effective_tokens(tokens, unique_tokens))
+    draws = fit.posterior.forecast_distribution(params, worth)
+    low, loss, high = (float(one) for one in np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2]))
+    ratio = math.exp(float(np.mean([math.log(run.bits_per_byte / run.loss) for run in runs])))
+    return LadderForecast(
+        params, tokens, unique_tokens, worth, loss, low, high, level, loss * ratio, low * ratio, high * ratio, len(runs)
+    )

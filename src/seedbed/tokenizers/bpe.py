@@ -1,0 +1,120 @@
+"""Training of byte-level BPE: words are counted as texts stream by, then merges are learnt from the counts.
+
+The mechanism is native/tokenizer/bpe_train.cpp; tests/tokenizers/naive_bpe.py is the same in plain Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .. import _native
+from ..core.devices import cpu_count
+from ..core.errors import ConfigError, DataError
+from .bytelevel import BYTE_OF_CHARACTER, BYTE_ORDER, is_byte_level, to_bytes, to_characters
+from .pretokenizers import check_pattern
+from .tokenizer import Roles, Tokenizer, _surrogate
+from .tokenizer_json import AddedToken, Specification
+
+_BATCH_CHARACTERS = 1 << 23
+
+
+def train_bpe(
+    texts: Iterable[str],
+    vocab_size: int = 32768,
+    pattern: str = "llama3",
+    special_tokens: Sequence[str] = ("<|endoftext|>",),
+    min_frequency: int = 2,
+    threads: int | None = None,
+    *,
+    eos_token: str | None = None,
+    pad_token: str | None = None,
+    chat_template: str | None = None,
+) -> Tokenizer:
+    """Train a byte-level BPE tokenizer: the same merges and ids as `tokenizers`' BpeTrainer gives.
+
+    Args:
+        texts: read once, in batches; not kept.
+        vocab_size: special tokens and the 256 bytes included. A small corpus may yield fewer tokens.
+        pattern: how text is cut into words: "gpt2", "cl100k", "llama3", "o200k" or "qwen2".
+        special_tokens: get the first ids. Text that spells one is trained on as ordinary text.
+        min_frequency: a pair must occur this often to be merged.
+        threads: for counting; the result does not depend on it. None: all processors.
+        eos_token: the first special token if not given.
+
+    Raises:
+        ConfigError: `vocab_size` has no room for the bytes and special tokens, an unknown pattern, or special tokens
+            that are empty, repeated or come out of the merges themselves.
+        DataError: no text at all, or text with a lone surrogate.
+    """
+    pattern = check_pattern(pattern)
+    specials = list(special_tokens)
+    _check_specials(specials)
+    needed = len(set(specials) | BYTE_OF_CHARACTER.keys())
+    if vocab_size < needed:
+        raise ConfigError(
+            f"vocab_size {vocab_size} is too small: the 256 bytes and {len(specials)} special tokens need {needed}"
+        )
+    if min_frequency < 0:
+        raise ConfigError(f"min_frequency {min_frequency} is negative")
+    counter = _native.WordCounter(pattern, threads or cpu_count())
+    _count(counter, texts)
+    tokens, flat, words = counter.train(vocab_size, _special_bytes(specials), BYTE_ORDER, min_frequency)
+    if not words:
+        raise DataError(_no_words(counter.skipped), hint="Give texts with words in them.")
+    names = specials + [to_characters(token) for token in tokens[len(specials) :]]
+    merges = flat.reshape(-1, 3)
+    clash = merges[merges[:, 2] < len(specials)]
+    if len(clash):
+        raise ConfigError(f"special token {specials[clash[0, 2]]!r} comes out of the merges of ordinary text")
+    specification = Specification(
+        vocabulary={name: number for number, name in enumerate(names)},
+        merges=[(names[left], names[right]) for left, right in merges[:, :2].tolist()],
+        pattern=pattern,
+        added=tuple(AddedToken(content, number) for number, content in enumerate(specials)),
+    )
+    roles = Roles(eos_token or (specials[0] if specials else None), pad_token, chat_template=chat_template)
+    return Tokenizer(specification, roles)
+
+
+def _check_specials(specials: list[str]) -> None:
+    for index, token in enumerate(specials):
+        if not token:
+            raise ConfigError("a special token is empty")
+        if token in specials[:index]:
+            raise ConfigError(f"special token {token!r} is given twice")
+        if token in BYTE_OF_CHARACTER:
+            raise ConfigError(f"special token {token!r} is the name of a byte", hint="Choose a longer one.")
+
+
+def _special_bytes(specials: list[str]) -> list[bytes]:
+    """Keys under which the trainer finds a merge that spells a special token; others get bytes that no text has."""
+    return [to_bytes(token) if is_byte_level(token) else b"\xff\xff%d" % i for i, token in enumerate(specials)]
+
+
+def _count(counter: _native.WordCounter, texts: Iterable[str]) -> None:
+    batch: list[str] = []
+    characters = 0
+    seen = 0
+
+    def flush() -> None:
+        nonlocal batch, characters, seen
+        try:
+            counter.add(batch)
+        except UnicodeEncodeError as error:
+            index = seen + next(i for i, text in enumerate(batch) if text is error.object)
+            raise _surrogate(error, index) from None
+        seen += len(batch)
+        batch, characters = [], 0
+
+    for text in texts:
+        batch.append(text)
+        characters += len(text) + 64
+        if characters >= _BATCH_CHARACTERS:
+            flush()
+    flush()
+
+
+def _no_words(skipped: int) -> str:
+    if skipped:
+        return f"the corpus holds nothing but {skipped} unbroken stretches of over a million bytes: nothing to train on"
+    return "the corpus is empty: nothing to train on"

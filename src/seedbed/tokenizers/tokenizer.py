@@ -1,0 +1,335 @@
+"""The tokenizer: text to ids and back, over the native encoder; saved in Hugging Face's layout.
+
+Legend: n tokens of a text, N tokens of a batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import _native
+from ..core.artifacts import write_atomically
+from ..core.devices import cpu_count
+from ..core.errors import ConfigError, DataError, FormatError, disk_errors
+from ..core.ragged import Ragged
+from . import tokenizer_json
+from .bytelevel import BYTE_OF_CHARACTER, to_bytes
+from .tokenizer_json import Specification
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+TEMPLATE_FILE = "chat_template.jinja"  # where newer versions of transformers put the chat template
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What tokenizer_config.json says: which tokens end and pad, and how a chat is written."""
+
+    eos_token: str | None = None
+    pad_token: str | None = None
+    bos_token: str | None = None
+    unk_token: str | None = None
+    chat_template: str | None = None
+    model_max_length: int | None = None
+
+
+class Tokenizer:
+    """A byte-level BPE tokenizer. Immutable; safe to share between threads; can be pickled."""
+
+    def __init__(self, specification: Specification, roles: Roles | None = None) -> None:
+        self.specification = specification
+        self.roles = roles or Roles()
+        self._names = specification.vocabulary | {token.content: token.id for token in specification.added}
+        self._tokens: list[str | None] = [None] * specification.size
+        for token, number in self._names.items():
+            self._tokens[number] = token
+        for role in ("eos_token", "pad_token", "bos_token", "unk_token"):
+            token = getattr(self.roles, role)
+            if token is not None and token not in self._names:
+                raise ConfigError(f"{role} {token!r} is not in the vocabulary")
+        self._special = np.zeros(specification.size, dtype=bool)
+        self._special[[token.id for token in specification.added if token.special]] = True
+        self._known = np.array([token is not None for token in self._tokens], dtype=bool)
+        self._encoder = _encoder(specification, self._tokens)
+
+    # Loading and saving
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Load a tokenizer.json, or a directory with one and perhaps a tokenizer_config.json.
+
+        Raises:
+            FormatError: a file is damaged or asks for what cannot be represented; names the file and the key.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            return cls(tokenizer_json.read(path))
+        config = path / CONFIG_FILE
+        roles = _read_roles(path) if config.exists() else Roles()
+        try:
+            return cls(tokenizer_json.read(path / TOKENIZER_FILE), roles)
+        except ConfigError as error:
+            raise FormatError(error.message, where=config) from None
+
+    def save(self, path: str | Path) -> None:
+        """Write tokenizer.json to the file `path`, or it and tokenizer_config.json into the directory `path`.
+
+        A path that ends in `.json` is a file; any other is a directory, made if it is not there.
+        """
+        path = Path(path)
+        with disk_errors(path):
+            if path.suffix == ".json" and not path.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, _json_bytes(tokenizer_json.to_json(self.specification)))
+                return
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(path / TOKENIZER_FILE, _json_bytes(tokenizer_json.to_json(self.specification)))
+            write_atomically(path / CONFIG_FILE, _json_bytes(_roles_json(self.roles)))
+
+    def with_roles(self, **changes: Any) -> Tokenizer:
+        """The same tokenizer with other roles, say `with_roles(eos_token="<|im_end|>")`."""
+        return Tokenizer(self.specification, dataclasses.replace(self.roles, **changes))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tokenizer, (self.specification, self.roles)
+
+    # The vocabulary
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id, added tokens included: the rows that an embedding needs."""
+        return self.specification.size
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of all that decides which ids a text becomes (not of the roles)."""
+        around = [*self.specification.prefix], [*self.specification.suffix]
+        document = tokenizer_json.to_json(self.specification) | {"post_processor": around}
+        return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """Content to id of the control tokens, by id."""
+        special = [token for token in self.specification.added if token.special]
+        return {token.content: token.id for token in sorted(special, key=lambda token: token.id)}
+
+    def token_to_id(self, token: str) -> int | None:
+        """The id of a token as the vocabulary writes it (a leading space is `Ġ`); None if there is none."""
+        return self._names.get(token)
+
+    def id_to_token(self, number: int) -> str | None:
+        return self._tokens[number] if 0 <= number < len(self._tokens) else None
+
+    @property
+    def eos_token_id(self) -> int | None:
+        return self._role_id(self.roles.eos_token)
+
+    @property
+    def pad_token_id(self) -> int | None:
+        return self._role_id(self.roles.pad_token)
+
+    @property
+    def chat_template(self) -> str | None:
+        return self.roles.chat_template
+
+    def _role_id(self, token: str | None) -> int | None:
+        return None if token is None else self._names[token]
+
+    # Text to ids
+
+    def encode(self, text: str, add_special_tokens: bool = False, *, parse_special: bool = True) -> NDArray[np.uint32]:
+        """The ids of a text, uint32 (n,).
+
+        Args:
+            add_special_tokens: put around it what the file's post-processor puts around a text.
+            parse_special: control tokens in the text become their ids, as in `tokenizers`. With False they are
+                ordinary text, which is right for anything that a user typed.
+
+        Raises:
+            DataError: the text has a lone surrogate.
+        """
+        try:
+            ids = self._encoder.encode(text, parse_special)
+        except UnicodeEncodeError as error:
+            raise _surrogate(error) from None
+        return self._surrounded(ids) if add_special_tokens else ids
+
+    def encode_batch(
+        self,
+        texts: Iterable[str],
+        threads: int | None = None,
+        *,
+        add_special_tokens: bool = False,
+        parse_special: bool = True,
+    ) -> Ragged:
+        """The ids of many texts: values uint32 (N,), offsets int64 (texts + 1,); the same for any `threads`.
+
+        Raises:
+            DataError: a text has a lone surrogate; says which.
+        """
+        listed = texts if isinstance(texts, list) else list(texts)
+        try:
+            batch = Ragged(*self._encoder.encode_batch(listed, threads or cpu_count(), parse_special))
+        except UnicodeEncodeError as error:
+            raise _surrogate(error, next(i for i, text in enumerate(listed) if text is error.object)) from None
+        if add_special_tokens and (self.specification.prefix or self.specification.suffix):
+            return Ragged.from_rows(self._surrounded(ids) for ids in batch)
+        return batch
+
+    def encode_with_offsets(
+        self, text: str, *, parse_special: bool = True
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """The ids of a text, uint32 (n,), and where each stands in it, int64 (n, 2): characters from, to.
+
+        A token that holds part of a character spans the character.
+        """
+        ids = self.encode(text, parse_special=parse_special)
+        ends = np.cumsum(self._text_lengths[ids])
+        starts = ends - self._text_lengths[ids]
+        if not text.isascii():
+            data = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+            character = np.cumsum((data & 0xC0) != 0x80) - 1  # of each byte
+            starts, ends = character[starts], character[ends - 1] + 1
+        offsets = np.stack([starts, ends], axis=1).astype(np.int64)
+        if self.specification.trim_offsets and len(ids):
+            leading, trailing = self._spaces[ids].T
+            offsets[:, 0] = np.minimum(offsets[:, 0] + leading, offsets[:, 1])
+            offsets[:, 1] = np.where(
+                offsets[:, 1] >= trailing, np.maximum(offsets[:, 1] - trailing, offsets[:, 0]), offsets[:, 1]
+            )
+        return ids, offsets
+
+    def _surrounded(self, ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        prefix, suffix = (
+            np.array(part, dtype=np.uint32) for part in (self.specification.prefix, self.specification.suffix)
+        )
+        return np.concatenate([prefix, ids, suffix]) if len(prefix) or len(suffix) else ids
+
+    @cached_property
+    def _text_lengths(self) -> NDArray[np.int64]:
+        """UTF-8 bytes of text that each id stands for, int64 (vocab_size,)."""
+        lengths = np.array([len(to_bytes(token)) if token is not None else 0 for token in self._tokens], dtype=np.int64)
+        for added in self.specification.added:
+            lengths[added.id] = len(added.content.encode("utf-8", errors="surrogatepass"))
+        return lengths
+
+    @cached_property
+    def _spaces(self) -> NDArray[np.int64]:
+        """Leading and trailing spaces of each id, int64 (vocab_size, 2), as the ByteLevel post-processor trims them."""
+        space = CHARACTER_OF_SPACE
+
+        def count(token: str) -> int:
+            return next((i for i, c in enumerate(token) if c != space and not c.isspace()), len(token))
+
+        return np.array([(count(token or ""), count((token or "")[::-1])) for token in self._tokens], dtype=np.int64)
+
+    # Ids to text
+
+    def decode_bytes(self, ids: ArrayLike, skip_special_tokens: bool = False) -> bytes:
+        """The bytes that ids stand for: any bytes come back as they were encoded.
+
+        Raises:
+            DataError: an id is not in the vocabulary.
+        """
+        array = np.asarray(ids)
+        if array.size == 0:
+            return b""
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise DataError(f"ids must be a row of integers, not {array.dtype} of shape {array.shape}")
+        wrong = (array < 0) | (array >= self.vocab_size)
+        if not wrong.any():
+            wrong = ~self._known[array]
+        if wrong.any():
+            position = int(np.argmax(wrong))
+            where = f"position {position}"
+            raise DataError(
+                f"id {int(array[position])} is not in the vocabulary of {self.vocab_size:,} tokens", where=where
+            )
+        if skip_special_tokens:
+            array = array[~self._special[array]]
+        return self._encoder.decode_bytes(np.ascontiguousarray(array, dtype=np.uint32))
+
+    def decode(self, ids: ArrayLike, skip_special_tokens: bool = False) -> str:
+        """The text that ids stand for; bytes that are not UTF-8 become U+FFFD. Errors as in `decode_bytes`."""
+        return self.decode_bytes(ids, skip_special_tokens).decode("utf-8", errors="replace")
+
+
+CHARACTER_OF_SPACE = next(character for character, byte in BYTE_OF_CHARACTER.items() if byte == ord(" "))
+
+
+def _encoder(specification: Specification, tokens: Sequence[str | None]) -> _native.BpeEncoder:
+    vocabulary = specification.vocabulary
+    merges = np.array(
+        [(vocabulary[left], vocabulary[right], vocabulary[left + right]) for left, right in specification.merges],
+        dtype=np.uint32,
+    ).reshape(-1, 3)
+    byte_ids = np.zeros(256, dtype=np.uint32)
+    for character, byte in BYTE_OF_CHARACTER.items():
+        byte_ids[byte] = vocabulary[character]
+    special = {token.id for token in specification.added if token.special}
+    whole_words = [
+        number
+        for token, number in vocabulary.items()
+        if specification.ignore_merges and number not in special and BYTE_OF_CHARACTER.keys() >= set(token)
+    ]
+    return _native.BpeEncoder(
+        [to_bytes(token) if token is not None else b"" for token in tokens],
+        merges,
+        byte_ids,
+        specification.pattern,
+        [
+            (token.content.encode("utf-8", errors="surrogatepass"), token.id, token.special, token.normalized)
+            for token in specification.added
+        ],
+        np.array(whole_words, dtype=np.uint32),
+    )
+
+
+def _surrogate(error: UnicodeEncodeError, index: int | None = None) -> DataError:
+    place = f"character {error.start}" if index is None else f"character {error.start} of text {index}"
+    return DataError(
+        f"the text has a lone surrogate (U+{ord(error.object[error.start]):04X}, {place}), which is not Unicode text",
+        hint="Read files with errors='replace', or drop such characters.",
+    )
+
+
+def _json_bytes(document: dict[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode("utf-8", errors="surrogatepass")
+
+
+def _roles_json(roles: Roles) -> dict[str, Any]:
+    named = {key: value for key, value in dataclasses.asdict(roles).items() if value is not None}
+    return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **named}
+
+
+def _read_roles(directory: Path) -> Roles:
+    path = directory / CONFIG_FILE
+    document = tokenizer_json.read_json(path)
+    found: dict[str, Any] = {}
+    for key in ("eos_token", "pad_token", "bos_token", "unk_token", "chat_template"):
+        value = document.get(key)
+        if isinstance(value, dict):  # an added token written out
+            value = value.get("content")
+        if value is not None and not isinstance(value, str):
+            raise FormatError(f"'{key}' is not text", where=path)
+        found[key] = value
+    length = document.get("model_max_length")
+    if isinstance(length, int) and length < 1 << 31:  # transformers writes 1e30 where there is no limit
+        found["model_max_length"] = length
+    template = directory / TEMPLATE_FILE
+    if template.exists():
+        try:
+            found["chat_template"] = template.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise FormatError(f"cannot be read ({error})", where=template) from None
+    return Roles(**found)

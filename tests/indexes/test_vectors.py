@@ -1,0 +1,285 @@
+"""Flat and HNSW: exactness, recall, change, filters, determinism, SIMD levels, threads."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seedbed import _native
+from seedbed.core.errors import ConfigError, DataError
+from seedbed.indexes import FlatIndex, HNSWIndex, Index
+
+METRICS = ["cosine", "dot", "l2"]
+LEVELS = ["scalar", "neon", "avx2", "avx512", "avx512vnni"]
+
+
+def clustered(count: int, dim: int, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(40, dim))
+    return (centres[random.integers(0, 40, count)] + 0.7 * random.normal(size=(count, dim))).astype(np.float32)
+
+
+def naive(vectors: np.ndarray, ids: np.ndarray, queries: np.ndarray, k: int, metric: str):
+    """The twin: one query at a time, in float64."""
+    v, q = vectors.astype(np.float64), queries.astype(np.float64)
+    if metric == "cosine":
+        v, q = v / np.linalg.norm(v, axis=1, keepdims=True), q / np.linalg.norm(q, axis=1, keepdims=True)
+    scores = np.array([((v - one) ** 2).sum(1) if metric == "l2" else v @ one for one in q])
+    order = np.argsort(scores if metric == "l2" else -scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, axis=1), ids[order]
+
+
+def recall(found: np.ndarray, exact: np.ndarray) -> float:
+    hits = sum(len((set(a) & set(b)) - {-1}) for a, b in zip(found, exact, strict=True))
+    return hits / int((exact >= 0).sum())
+
+
+@pytest.fixture
+def simd():
+    before = _native.simd_level()
+    yield _native.set_simd_level
+    _native.set_simd_level(before)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("count", [1, 7, 9001])
+def test_flat_equals_the_naive_twin(metric, count):
+    vectors, queries = clustered(count, 19), clustered(5, 19, 1)
+    ids = np.random.default_rng(2).permutation(count) + 50
+    index = FlatIndex(19, metric)
+    index.add(vectors, ids)
+    distances, found = index.search(queries, 5)
+    expected, expected_ids = naive(vectors, ids, queries, 5, metric)
+    width = min(5, count)
+    np.testing.assert_array_equal(found[:, :width], expected_ids)
+    np.testing.assert_allclose(distances[:, :width], expected, rtol=1e-4, atol=1e-5)
+    assert (found[:, width:] == -1).all()
+    assert np.isinf(distances[:, width:]).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_hnsw_recall_and_distances(metric):
+    vectors, queries = clustered(3000, 40), clustered(100, 40, 1)
+    index, flat = HNSWIndex(40, metric, threads=1), FlatIndex(40, metric)
+    assert isinstance(index, Index)
+    assert isinstance(flat, Index)
+    index.add(vectors[:1000])
+    index.add(vectors[1000:])
+    flat.add(vectors)
+    exact_distances, exact = flat.search(queries, 10)
+    distances, found = index.search(queries, 10, ef=100)
+    assert recall(found, exact) > (0.95 if metric == "dot" else 0.99)
+    agree = found == exact
+    np.testing.assert_allclose(distances[agree], exact_distances[agree], rtol=1e-4, atol=1e-4)
+    again = index.search(queries, 10, ef=100, threads=3)
+    np.testing.assert_array_equal(again[1], found)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("l2", [False, True])
+def test_kernels_equal_numpy_at_every_level(simd, level, l2):
+    try:
+        simd(level)
+    except ValueError:
+        pytest.skip(f"this processor has no {level}")
+    random = np.random.default_rng(0)
+    for dim in (1, 15, 16, 17, 31, 32, 48, 100, 384):
+        query, rows = random.normal(size=dim).astype(np.float32), random.normal(size=(9, dim)).astype(np.float32)
+        expected = ((rows.astype(float) - query) ** 2).sum(1) if l2 else rows.astype(float) @ query
+        for row in _native.vector_distance(query, rows, l2):
+            np.testing.assert_allclose(row, expected, rtol=2e-5, atol=2e-4)
+
+
+def test_every_simd_level_finds_the_same(simd):
+    vectors, queries = clustered(800, 33), clustered(30, 33, 1)
+    found = []
+    for level in LEVELS:
+        try:
+            simd(level)
+        except ValueError:
+            continue
+        index = HNSWIndex(33, "l2", threads=1)
+        index.add(vectors)
+        found.append(index.search(queries, 10, ef=200)[1])
+    assert len(found) >= 1
+    for other in found[1:]:
+        assert recall(other, found[0]) > 0.999
+
+
+def test_one_thread_is_deterministic_and_many_keep_recall(tmp_path):
+    vectors, queries = clustered(2500, 24), clustered(60, 24, 1)
+    for name in ("a", "b"):
+        index = HNSWIndex(24, threads=1, seed=3)
+        index.add(vectors)
+        index.save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    flat, parallel = FlatIndex(24), HNSWIndex(24, threads=4)
+    flat.add(vectors)
+    parallel.add(vectors)
+    assert len(parallel) == 2500
+    assert recall(parallel.search(queries, 10, ef=100)[1], flat.search(queries, 10)[1]) > 0.98
+
+
+def test_rounds_of_deletion_and_insertion_keep_recall():
+    random = np.random.default_rng(5)
+    index, flat = HNSWIndex(16, "l2", m=8, ef_construction=80, threads=1), FlatIndex(16, "l2")
+    queries = clustered(60, 16, 1)
+    for turn in range(10):
+        fresh = clustered(300, 16, 100 + turn)
+        index.add(fresh)
+        flat.add(fresh)
+        if turn > 2:
+            gone = random.choice(flat.ids, 280, replace=False)
+            index.remove(gone)
+            flat.remove(gone)
+            found, exact = index.search(queries, 10, ef=80)[1], flat.search(queries, 10)[1]
+            assert not set(gone) & set(found.ravel())
+            assert recall(found, exact) > 0.97
+    assert len(index) == len(flat)
+    assert sorted(index.ids) == sorted(flat.ids)
+    index.remove(index.ids[:-3])
+    assert set(index.search(queries[:1], 5)[1][0].tolist()) - {-1} == set(index.ids.tolist())
+    index.remove(index.ids)
+    assert len(index) == 0
+    assert (index.search(queries[:1], 3)[1] == -1).all()
+    index.add(queries)
+    assert recall(index.search(queries, 1)[1], np.arange(len(queries))[:, None] + int(index.ids.min())) == 1.0
+
+
+def test_a_deleted_region_takes_new_vectors():
+    vectors = clustered(1200, 12)
+    near = vectors[0] + 0.05 * np.random.default_rng(0).normal(size=(150, 12)).astype(np.float32)
+    index = HNSWIndex(12, "l2", threads=1)
+    index.add(np.concatenate([vectors, near]))
+    index.remove(np.arange(1200, 1350))
+    index.add(near, np.arange(5000, 5150))
+    found = index.search(near, 1, ef=50)[1][:, 0]
+    assert (found == np.arange(5000, 5150)).mean() > 0.98
+
+
+def test_thousands_of_equal_vectors():
+    same = np.ones((1500, 8), dtype=np.float32)
+    others = clustered(500, 8)
+    index = HNSWIndex(8, threads=1)
+    index.add(same)
+    index.add(others)
+    found = index.search(same[:1], 1500, ef=10)[1][0]
+    assert sorted(found) == list(range(1500))
+    assert recall(index.search(others, 1, ef=50)[1], np.arange(1500, 2000)[:, None]) > 0.99
+    index.remove(np.arange(0, 1499))
+    assert index.search(same[:1], 1)[1][0, 0] == 1499
+    assert len(index) == 501
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1, 0.02, 0.001])
+def test_filters_keep_recall_at_every_selectivity(share):
+    vectors, queries = clustered(4000, 20), clustered(40, 20, 1)
+    index, flat = HNSWIndex(20, threads=1, ef_construction=100), FlatIndex(20)
+    index.add(vectors)
+    flat.add(vectors)
+    allowed = np.random.default_rng(0).choice(4000, max(1, int(4000 * share)), replace=False)
+    found, exact = index.search(queries, 10, filter=allowed)[1], flat.search(queries, 10, filter=allowed)[1]
+    assert set(found.ravel()) <= {*allowed.tolist(), -1}
+    assert recall(found, exact) > 0.97
+    assert (index.search(queries, 10, filter=[])[1] == -1).all()
+    assert (index.search(queries, 10, filter=[10**12])[1] == -1).all()
+
+
+@pytest.mark.parametrize("cls", [FlatIndex, HNSWIndex])
+def test_bad_input_is_refused_and_changes_nothing(cls):
+    index = cls(4)
+    index.add(np.eye(4), [5, 6, 7, 8])
+    nan, infinite = np.full((1, 4), np.nan), np.full((1, 4), np.inf)
+    for bad in (
+        nan,
+        infinite,
+        np.zeros((1, 4)),
+        np.full((1, 4), 1e30),
+        np.ones((1, 5)),
+        [["a"] * 4],
+        np.ones((1, 2, 2)),
+    ):
+        with pytest.raises(DataError):
+            index.add(bad)
+        with pytest.raises(DataError):
+            index.search(bad)
+    for ids in ([5], [-1], [1.5], [1, 2], [2**63]):
+        with pytest.raises(DataError):
+            index.add(np.ones((1, 4)), ids)
+    with pytest.raises(DataError, match="twice"):
+        index.add(np.ones((2, 4)), [9, 9])
+    for ids in ([99], [5, 5], [5, 99]):
+        with pytest.raises(DataError):
+            index.remove(ids)
+    with pytest.raises(ConfigError):
+        index.search(np.ones((1, 4)), k=-1)
+    with pytest.raises(ConfigError):
+        cls(4, "hamming")
+    with pytest.raises(ConfigError):
+        cls(0)
+    assert len(index) == 4
+    assert index.search(np.eye(4)[:1], k=9)[1].tolist() == [[5, 6, 7, 8, -1, -1, -1, -1, -1]]
+    assert index.search(np.zeros((0, 4)), k=3)[1].shape == (0, 3)
+    assert cls(4).search(np.eye(4), k=2)[1].tolist() == [[-1, -1]] * 4
+    index.add(np.ones((1, 4)))
+    assert 9 in index.ids
+
+
+def test_searches_while_adding_and_removing():
+    vectors = clustered(3000, 16)
+    index = HNSWIndex(16, threads=1, ef_construction=60)
+    index.add(vectors[:500])
+    stop, failures = threading.Event(), []
+
+    def search():
+        while not stop.is_set():
+            distances, ids = index.search(vectors[:20], 5)
+            if (ids < 0).any() or (np.diff(distances, axis=1) > 0).any():
+                failures.append(ids)
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for start in range(500, 3000, 500):
+        index.add(vectors[start : start + 500])
+        index.remove(np.arange(start - 200, start))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(index) == 2000
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["add", "remove", "search"]), st.integers(0, 2**31)), max_size=12))
+def test_any_sequence_of_changes_agrees_with_flat(steps):
+    """Few vectors, some of them equal: a walk with all candidates is exact."""
+    index, flat = HNSWIndex(3, "l2", m=2, ef_construction=8, threads=1), FlatIndex(3, "l2")
+    for action, seed in steps:
+        random = np.random.default_rng(seed)
+        if action == "add":
+            rows = random.integers(0, 3, (int(random.integers(0, 30)), 3)).astype(np.float32)
+            index.add(rows)
+            flat.add(rows)
+        elif action == "remove" and len(flat):
+            gone = random.choice(flat.ids, int(random.integers(0, len(flat) + 1)), replace=False)
+            index.remove(gone)
+            flat.remove(gone)
+        assert sorted(index.ids) == sorted(flat.ids)
+        query = random.normal(size=(2, 3)).astype(np.float32)
+        expected, found = flat.search(query, 5), index.search(query, 5, ef=40)
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+
+
+def test_memory_is_predicted():
+    vectors = clustered(3000, 50)
+    index = HNSWIndex(50, threads=2)
+    index.add(vectors)
+    assert index.memory_bytes() == pytest.approx(HNSWIndex.predict_memory_bytes(3000, 50), rel=0.03)
+    flat = FlatIndex(50)
+    flat.add(vectors)
+    assert flat.memory_bytes() == FlatIndex.predict_memory_bytes(3000, 50)

@@ -1,0 +1,45 @@
+"""Hand-written gradients against autograd's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from seedbed.core.randomness import torch_generator
+from seedbed.models.normalization import RMSNorm
+from seedbed.models.positions import Rotary, rotate
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 32), (2, 4, 3, 8), (1, 1)])
+def test_rms_norm(shape: tuple[int, ...]) -> None:
+    generator = torch_generator(1, *shape)
+    x = torch.randn(shape, generator=generator).requires_grad_()
+    norm = RMSNorm(shape[-1], 1e-6)
+    torch.nn.init.normal_(norm.weight, generator=generator)
+    # A transposed gradient, as attention sends it back.
+    gradient = torch.randn(shape[::-1], generator=generator).permute(*range(len(shape))[::-1])
+    ours = torch.autograd.grad(norm(x), (x, norm.weight), gradient)
+    wide_x, wide_weight = (tensor.detach().double().requires_grad_() for tensor in (x, norm.weight))
+    expected = F.rms_norm(wide_x, shape[-1:], wide_weight, 1e-6)
+    torch.testing.assert_close(norm(x), expected.float(), atol=1e-5, rtol=1e-5)
+    for actual, exact in zip(
+        ours, torch.autograd.grad(expected, (wide_x, wide_weight), gradient.double()), strict=True
+    ):
+        torch.testing.assert_close(actual, exact.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_rotation() -> None:
+    x = torch.randn(2, 6, 3, 8, generator=torch_generator(1, "x"), dtype=torch.float64).requires_grad_()
+    rotary = Rotary(8, 100.0)
+    cos, sin = rotary.sequence(6, x)
+    first, second = x.chunk(2, -1)
+    expected = x * cos + torch.cat((-second, first), -1) * sin
+    torch.testing.assert_close(rotate(x, (cos, sin)), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(rotate(x, (cos, sin)), expected)
+    assert torch.autograd.gradcheck(lambda tensor: rotate(tensor, (cos, sin)), (x,))
+    # Scores depend on the distance of two positions alone (the paper's equation 11).
+    q, k = (torch.randn(8, generator=torch_generator(2, name), dtype=torch.float64).expand(1, 6, 1, 8) for name in "qk")
+    scores = torch.einsum("bthd,bshd->ts", rotate(q, (cos, sin)), rotate(k, (cos, sin)))
+    torch.testing.assert_close(scores[1:, 1:], scores[:-1, :-1])

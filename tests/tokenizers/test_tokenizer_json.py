@@ -1,0 +1,158 @@
+"""Files: opened by the ecosystem with equal results; hostile and foreign ones refused by file and key."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seedbed.core.errors import FormatError
+from seedbed.tokenizers import CHATML, CHATML_TOKENS, Tokenizer, tokenizer_json, train_bpe
+
+_TEXT = "the cat sat on the mat, the cats sat there; that is that. " * 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_bpe([_TEXT], 290, "llama3", CHATML_TOKENS, pad_token="<|pad|>", chat_template=CHATML)
+
+
+def test_transformers_opens_the_directory(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "ours")
+    peer = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+    for text in (_TEXT, "<|im_start|>user\n1234 été<|im_end|>", ""):
+        assert peer(text)["input_ids"] == tokenizer.encode(text).tolist()
+        assert peer.decode(peer(text)["input_ids"]) == text
+    assert (peer.eos_token, peer.pad_token, peer.chat_template) == ("<|endoftext|>", "<|pad|>", CHATML)
+    assert len(peer) == tokenizer.vocab_size
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "ours" / "tokenizer.json"))
+    assert fast(_TEXT)["input_ids"] == tokenizer.encode(_TEXT).tolist()
+    peer.save_pretrained(tmp_path / "theirs")
+    back = Tokenizer.load(tmp_path / "theirs")
+    assert back.fingerprint == tokenizer.fingerprint
+    assert back.roles == tokenizer.roles
+
+
+def test_saving_and_loading_keep_all(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "tokenizer.json")
+    alone = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert alone.specification == tokenizer.specification
+    assert alone.fingerprint == tokenizer.fingerprint
+    assert alone.chat_template is None
+    tokenizer.save(tmp_path / "folder")
+    tokenizer.save(tmp_path / "again")
+    assert Tokenizer.load(tmp_path / "folder").roles == tokenizer.roles
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "folder" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def _set(*keys: Any) -> Callable[[dict], None]:
+    *path, last, value = keys
+
+    def change(document: dict) -> None:
+        node = document
+        for key in path:
+            node = node[key]
+        node[last] = value
+
+    return change
+
+
+def _many_holes(document: dict) -> None:
+    document["model"]["vocab"]["Ġthe"] = 2_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (_set("model", "type", "Unigram"), "model.type"),
+        (_set("model", "dropout", 0.1), "model.dropout"),
+        (_set("model", "end_of_word_suffix", "</w>"), "model.end_of_word_suffix"),
+        (_set("model", "vocab", []), "model.vocab"),
+        (_set("model", "vocab", "a", 10), "both"),
+        (_set("model", "vocab", "a", -1), "id -1"),
+        (_set("model", "vocab", "a", True), "id True"),
+        (lambda document: document["model"]["vocab"].pop("!"), "byte 0x21"),
+        (_many_holes, "2,000,000,000"),
+        (_set("model", "merges", 3, ["Ġ", "nowhere"]), r"merges\[3\].*nowhere"),
+        (_set("model", "merges", 3, "one"), r"merges\[3\]"),
+        (_set("model", "merges", 3, [1, 2]), r"merges\[3\]"),
+        (_set("model", "merges", None), "model.merges"),
+        (_set("model", "new_option", 1), "model.new_option"),
+        (_set("model", None), "model"),
+        (_set("normalizer", {"type": "NFC"}), "normalizer.*NFC"),
+        (_set("pre_tokenizer", {"type": "Whitespace"}), "pre_tokenizer.*Whitespace"),
+        (_set("pre_tokenizer", None), "pre_tokenizer"),
+        (_set("pre_tokenizer", "pretokenizers", 0, "pattern", {"Regex": r"\w+"}), r"pattern '\\\\w\+'"),
+        (_set("pre_tokenizer", "pretokenizers", 0, "behavior", "Removed"), "isolated"),
+        (_set("pre_tokenizer", "pretokenizers", 1, "add_prefix_space", True), "add_prefix_space"),
+        (_set("decoder", {"type": "WordPiece"}), "decoder.*WordPiece"),
+        (_set("post_processor", {"type": "BertProcessing"}), "BertProcessing"),
+        (_set("post_processor", {"type": "TemplateProcessing", "single": [{"SpecialToken": 3}]}), "post_processor"),
+        (_set("truncation", {"max_length": 5}), "truncation"),
+        (_set("added_tokens", 0, "lstrip", True), r"added_tokens\[0\].lstrip"),
+        (_set("added_tokens", 0, "id", 17), r"added_tokens\[0\].*17"),
+        (_set("added_tokens", 0, "content", ""), r"added_tokens\[0\].content"),
+        (_set("added_tokens", 1, "content", "<|endoftext|>"), r"added_tokens\[1\]"),
+    ],
+)
+def test_what_cannot_be_represented_is_refused_by_name(
+    tokenizer: Tokenizer, tmp_path: Path, change: Callable[[dict], None], key: str
+) -> None:
+    document = copy.deepcopy(tokenizer_json.to_json(tokenizer.specification))
+    change(document)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(FormatError, match=f"tokenizer.json: .*{key}"):
+        Tokenizer.load(path)
+
+
+def test_damaged_files(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    whole = path.read_bytes()
+    deep = b"[" * 200_000
+    for data in (b"", whole[: len(whole) // 2], whole[:-3], b"\xff\xfe", deep, b"[1]", b'{"model": {"a": 1, "a": 2}}'):
+        path.write_bytes(data)
+        with pytest.raises(FormatError, match=r"tokenizer\.json"):
+            Tokenizer.load(path)
+    with pytest.raises(FormatError, match="no such file"):
+        Tokenizer.load(tmp_path / "nothing.json")
+    tokenizer.save(tmp_path / "folder")
+    config = tmp_path / "folder" / "tokenizer_config.json"
+    for wrong in ({"eos_token": "<nope>"}, {"eos_token": 3}, {"chat_template": [1]}):
+        config.write_text(json.dumps(wrong))
+        with pytest.raises(FormatError, match=r"tokenizer_config\.json"):
+            Tokenizer.load(tmp_path / "folder")
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_changed_value_never_crashes(
+    tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    document = copy.deepcopy(tokenizer_json.to_json(tokenizer.specification))
+    node: Any = document
+    while True:  # walk to somewhere at random and put something else there
+        key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+        child = node[key]
+        if not isinstance(child, dict | list) or not child or data.draw(st.booleans()):
+            break
+        node = child
+    node[key] = data.draw(
+        st.sampled_from([None, True, -1, 1 << 40, 0.5, "", "a b", "Ġ", [], {}, [[]], {"type": "ByteLevel"}])
+    )
+    path = tmp_path_factory.mktemp("changed") / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    try:
+        loaded = Tokenizer.load(path)
+    except FormatError:
+        return
+    assert loaded.decode(loaded.encode(_TEXT)) == _TEXT
