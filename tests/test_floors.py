@@ -15,7 +15,8 @@ _FLOORS = (
     ("scaling", "finetuning", "generation", "embeddings"),
     ("alignment", "evaluation"),
     ("recipes", "reports"),
-    ("pipeline", "serving", "lab"),
+    ("run", "lab"),
+    ("pipeline", "serving"),
     ("cli",),
     ("__main__",),
 )

@@ -16,7 +16,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
-    from .pipeline import Run, grow, open_run
+    from .pipeline import grow
+    from .run import Run, open_run
 
 __version__ = "0.1.0"
 __all__ = ["Run", "__version__", "grow", "open_run"]
@@ -24,8 +25,12 @@ __all__ = ["Run", "__version__", "grow", "open_run"]
 
 def __getattr__(name: str) -> Any:
     # On demand, so that using one room (an index, a tokenizer) does not import them all.
-    if name in ("Run", "grow", "open_run"):
-        from . import pipeline
+    if name == "grow":
+        from .pipeline import grow
 
-        return getattr(pipeline, name)
+        return grow
+    if name in ("Run", "open_run"):
+        from . import run
+
+        return getattr(run, name)
     raise AttributeError(f"module 'seedbed' has no attribute '{name}'")

@@ -8,7 +8,7 @@ corpus -> tokenizer -> tokens -> forecast -> base -> sft -> reward -> policy -+
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,17 +25,15 @@ from .core.artifacts import (
 from .core.config import Config
 from .core.console import show
 from .core.devices import best_device, set_threads
-from .core.errors import ArtifactError, ConfigError, disk_errors
-from .recipes import END_OF_TEXT, PAD, SPECIAL_TOKENS, ForecastConfig, Recipe, load_recipe
+from .core.errors import ConfigError, disk_errors
+from .recipes import ForecastConfig, Recipe, load_recipe
+from .run import RUN_FILE, Run, recall
 
 if TYPE_CHECKING:
     from .datasets.jsonl import Row, Rows
-    from .embeddings.search import Hit, Searcher
     from .evaluation.likelihood import Likelihood
-    from .generation import Engine, Sampling
     from .tokenizers import Tokenizer
 
-RUN_FILE = "run.json"
 LEDGER = "ledger.jsonl"
 
 
@@ -90,14 +88,14 @@ def train_tokenizer(road: Road) -> Artifact:
     from .curation import Corpus
     from .tokenizers import train_bpe
     from .tokenizers.audit import fertility
-    from .tokenizers.chat import CHATML
+    from .tokenizers.chat import CHATML, CHATML_TOKENS, END_OF_TEXT, PAD
 
     config = road.recipe.tokenizer
 
     def produce(work: Workspace) -> dict[str, Any]:
         corpus = Corpus.open(road.path / "corpus")
         tokenizer = train_bpe(
-            corpus.texts("train"), config.vocab_size, config.pattern, SPECIAL_TOKENS, config.min_frequency,
+            corpus.texts("train"), config.vocab_size, config.pattern, CHATML_TOKENS, config.min_frequency,
             road.recipe.threads or None, eos_token=END_OF_TEXT, pad_token=PAD, chat_template=CHATML,
         )  # fmt: skip
         tokenizer.save(work.path)
@@ -333,7 +331,7 @@ def run_stage(
     """One stage of a run that `grow` (or an earlier stage) began, with the run's recipe unless another is named."""
     if name not in STAGES:
         raise ConfigError(f"there is no stage '{name}'", hint=f"There are: {', '.join(STAGES)}.")
-    remembered = _recall(Path(run))
+    remembered = recall(Path(run))
     road = Road(load_recipe(recipe or remembered["recipe"], overrides), tuple(remembered["sources"]), Path(run))
     return STAGES[name](road)
 
@@ -397,101 +395,3 @@ def _remember(road: Road) -> None:
         road.path.mkdir(parents=True, exist_ok=True)
         values = {"sources": list(road.sources), "recipe": road.recipe.model_dump(mode="json")}
         write_atomically(road.path / RUN_FILE, (json.dumps(values, indent=2) + "\n").encode())
-
-
-def _recall(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
-        values["sources"], values["recipe"]
-    except FileNotFoundError:
-        raise ArtifactError(f"this is no run (no {RUN_FILE})", where=path, hint="Grow one: seedbed grow.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"its {RUN_FILE} cannot be read ({error})", where=path) from None
-    return values
-
-
-def open_run(path: str | Path) -> Run:
-    """Open a run, finished or not.
-
-    Raises:
-        ArtifactError: there is none.
-    """
-    _recall(Path(path))
-    return Run(Path(path))
-
-
-class Run:
-    """A run's results: its models, its search engine, its report and its figures."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._engines: dict[str, tuple[Engine, Tokenizer]] = {}
-        self._searcher: Searcher | None = None
-
-    @property
-    def report(self) -> Path:
-        return open_artifact(self.path / "report", "report").path / "index.html"
-
-    @property
-    def metrics(self) -> dict[str, dict[str, Any]]:
-        """Stage to its manifest's metrics, for the stages that are done."""
-        found = {}
-        for name in STAGES:
-            try:
-                found[name] = open_artifact(self.path / name, name).metrics
-            except ArtifactError:
-                continue
-        return found
-
-    def key_figures(self) -> list[tuple[str, str]]:
-        from .reports.run import key_figures
-
-        return [(card.label, card.value) for card in key_figures(self.metrics)]
-
-    def generate(self, prompt: str, stage: str = "policy", *, max_new_tokens: int = 64, **sampling: Any) -> str:
-        """Continue `prompt` (stage "base") or answer it ("sft", "policy")."""
-        from .core.config import build
-        from .generation import Sampling
-
-        chosen = build(Sampling, {"temperature": 0.8, "top_p": 0.95, "max_new_tokens": max_new_tokens, **sampling})
-        return "".join(self.stream(prompt, stage, chosen))
-
-    def stream(
-        self, prompt: str | Sequence[Mapping[str, str]], stage: str = "policy", sampling: Sampling | None = None
-    ) -> Iterator[str]:
-        """Pieces of text as they are generated. A list of messages is a chat, which stage "base" cannot continue."""
-        from .tokenizers import chat
-
-        engine, tokenizer = self._engine(stage)
-        if stage == "base":
-            if not isinstance(prompt, str):
-                raise ConfigError("the base model was not taught to chat", hint="Take stage sft or policy.")
-            ids = tokenizer.encode(prompt, parse_special=False)
-        else:
-            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-            ids, _ = chat.encode(tokenizer, messages, add_generation_prompt=True)
-        return engine.stream(ids, sampling, truncate="left")
-
-    def search(self, query: str, k: int = 5, mode: str = "hybrid") -> list[Hit]:
-        """The k best passages for `query`; mode "hybrid", "dense" or "bm25"."""
-        if self._searcher is None:
-            from .embeddings import SentenceEncoder
-            from .embeddings.search import Searcher
-
-            index = open_artifact(self.path / "index", "index")
-            self._searcher = Searcher.open(index.path, SentenceEncoder.load(self.path / "encoder"))
-        return self._searcher.search(query, k, mode)
-
-    def _engine(self, stage: str) -> tuple[Engine, Tokenizer]:
-        from .generation import Engine
-        from .models import Decoder, load_model
-        from .tokenizers import Tokenizer
-
-        if stage not in ("base", "sft", "policy"):
-            raise ConfigError(f"stage '{stage}' has no voice", hint="Take base, sft or policy.")
-        if stage not in self._engines:
-            path = open_artifact(self.path / stage, stage).path
-            model, tokenizer = load_model(path), Tokenizer.load(path)
-            assert isinstance(model, Decoder)
-            self._engines[stage] = Engine(model.eval(), tokenizer), tokenizer
-        return self._engines[stage]

@@ -25,7 +25,7 @@ class _Counting:
     def token_to_id(self, token: str) -> int:
         return 0
 
-    def encode_batch(self, texts: list[str], *, threads: int | None = None) -> Ragged:
+    def encode_batch(self, texts: list[str], threads: int | None = None, *, parse_special: bool = True) -> Ragged:
         return Ragged.from_rows([np.array(text.split(), np.uint32) for text in texts])
 
 

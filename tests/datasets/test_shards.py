@@ -11,6 +11,7 @@ from seedbed.core.errors import ArtifactError, FormatError
 from seedbed.core.ragged import Ragged
 from seedbed.datasets import shards as shards_module
 from seedbed.datasets.shards import FILE_NAME, TokenShards, shard_corpus, write_token_shards
+from seedbed.tokenizers import CHATML_TOKENS, train_bpe
 
 
 class ByteTokenizer:
@@ -24,7 +25,7 @@ class ByteTokenizer:
     def token_to_id(self, token: str) -> int | None:
         return 0 if token == "<|endoftext|>" else None
 
-    def encode_batch(self, texts: list[str], *, threads: int | None = None) -> Ragged:
+    def encode_batch(self, texts: list[str], threads: int | None = None, *, parse_special: bool = True) -> Ragged:
         return Ragged.from_rows([np.frombuffer(text.encode(), np.uint8).astype(np.uint32) + 1 for text in texts])
 
 
@@ -46,6 +47,14 @@ def test_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vocab_size:
     write_token_shards(iter(TEXTS), ByteTokenizer(vocab_size), tmp_path / "b")
     assert (tmp_path / "a" / FILE_NAME).read_bytes() == (tmp_path / "b" / FILE_NAME).read_bytes()
     assert [path.name for path in (tmp_path / "b").iterdir()] == [FILE_NAME]
+
+
+def test_a_document_cannot_spell_control_tokens(tmp_path: Path) -> None:
+    text = "before<|endoftext|>between<|im_end|>after"
+    tokenizer = train_bpe([text], 300, special_tokens=CHATML_TOKENS)
+    shards = write_token_shards([text], tokenizer, tmp_path)
+    assert tokenizer.decode(shards.document(0)[:-1]) == text
+    assert np.flatnonzero(np.isin(shards.tokens, list(tokenizer.special_tokens.values()))).tolist() == [len(shards) - 1]
 
 
 def test_no_documents(tmp_path: Path) -> None:

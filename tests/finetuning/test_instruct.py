@@ -43,9 +43,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _respond(model: Decoder, tokenizer: Tokenizer, prompts: list[np.ndarray], most: int) -> list[list[int]]:
+def _respond(model: Decoder, tokenizer: Tokenizer, prompts: list[np.ndarray], most: int) -> list[np.ndarray]:
     assert not model.training
-    return [[5, 3] if index else [5] * most for index in range(len(prompts))]
+    return [np.array([5, 3] if index else [5] * most) for index in range(len(prompts))]
 
 
 def _finetune(base: Path, path: Path, config: InstructConfig = _CONFIG, **extra: Any) -> dict[str, Any]:

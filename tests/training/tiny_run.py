@@ -28,7 +28,7 @@ class Tokenizer:
     def token_to_id(self, token: str) -> int:
         return 0
 
-    def encode_batch(self, texts: list[str], *, threads: int | None = None) -> Ragged:
+    def encode_batch(self, texts: list[str], threads: int | None = None, *, parse_special: bool = True) -> Ragged:
         return Ragged.from_rows([np.frombuffer(text.encode(), np.uint8) % 16 + 1 for text in texts])
 
 

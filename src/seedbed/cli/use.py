@@ -13,7 +13,7 @@ from ..core.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from ..generation import Sampling
-    from ..pipeline import Run
+    from ..run import Run
 
 RunOption = Annotated[
     Path | None, typer.Option("--run", help="The run to use [default: the newest one below runs/].", show_default=False)
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def newest_run(path: Path | None) -> Run:
     """The run at `path`, or the one below runs/ that was written to last."""
-    from ..pipeline import RUN_FILE, open_run
+    from ..run import RUN_FILE, open_run
 
     if path is None:
         found = sorted(Path("runs").glob(f"*/{RUN_FILE}"), key=lambda file: file.stat().st_mtime)

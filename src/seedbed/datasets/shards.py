@@ -21,12 +21,12 @@ import numpy as np
 
 from ..core.console import progress
 from ..core.errors import ArtifactError, DataError, FormatError
+from ..tokenizers.chat import END_OF_TEXT
 
 if TYPE_CHECKING:
     from ..core.ragged import Ragged
 
 FILE_NAME = "tokens.shard"
-END_OF_TEXT = "<|endoftext|>"
 _MAGIC = b"SEEDTOKS"
 _VERSION = 1
 _PREFIX = struct.Struct("<8sI32s")  # magic, version, sha256 of the padded JSON
@@ -44,7 +44,7 @@ class ShardTokenizer(Protocol):
     @property
     def fingerprint(self) -> str: ...
     def token_to_id(self, token: str, /) -> int | None: ...
-    def encode_batch(self, texts: list[str], *, threads: int | None = None) -> Ragged: ...
+    def encode_batch(self, texts: list[str], threads: int | None = None, *, parse_special: bool = True) -> Ragged: ...
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ def write_token_shards(
         for offsets in writers[1:]:
             offsets.write(np.zeros(1, "<i8"))
         for chunk in _chunks(texts):
-            encoded = tokenizer.encode_batch(chunk, threads=threads)
+            # What a document spells is text: it cannot end itself or open a turn.
+            encoded = tokenizer.encode_batch(chunk, threads, parse_special=False)
             lengths = encoded.lengths + 1
             ends = np.cumsum(lengths)
             tokens = np.full(int(ends[-1]), end_of_text, dtype)

@@ -32,16 +32,16 @@ from ..datasets.loader import Batch, PaddedBatches
 from ..models import Decoder, load_model, save_model
 from ..training import NextToken, Trainer, TrainerConfig, TrainResult
 from ..training.objectives import token_nats
+from ..tokenizers.chat import END_OF_TURN
 from .adapters import LoRAConfig, add_adapter, merge_adapter, save_adapter
 
 if TYPE_CHECKING:
     from ..tokenizers import Tokenizer
 
 TRAIN_ROWS, HELD_OUT_ROWS = "instructions/train.jsonl", "instructions/validation.jsonl"
-END_OF_TURN = "<|im_end|>"
 
 # (model, tokenizer, prompts as ids, most new tokens) -> the greedy answers as ids, with the end token if they ended
-Respond = Callable[[Decoder, "Tokenizer", list[np.ndarray], int], Sequence[Sequence[int]]]
+Respond = Callable[[Decoder, "Tokenizer", list[np.ndarray], int], Sequence[np.ndarray]]
 
 
 class InstructConfig(Config):
@@ -188,7 +188,7 @@ def _with_replay(
     documents = list(texts)
     windows = []
     for index in numpy_generator(config.seed, "replay").permutation(len(documents)):
-        window = tokenizer.encode(documents[int(index)])[: context + 1]
+        window = tokenizer.encode(documents[int(index)], parse_special=False)[: context + 1]
         if len(window) >= 2:
             windows.append(window)
         if len(windows) == wanted:
@@ -215,4 +215,4 @@ def _ended(
     room = model.config.context_length - config.max_new_tokens
     prompts = [encode_prompt(tokenizer, question)[-room:] for question in questions]
     answers = respond(model.eval(), tokenizer, prompts, config.max_new_tokens)
-    return {"ended_share": sum(list(ids)[-1:] == [model.config.eos_token_id] for ids in answers) / len(answers)}
+    return {"ended_share": sum(ids[-1] == model.config.eos_token_id for ids in answers) / len(answers)}

@@ -20,9 +20,6 @@ from ..models import ModelConfig
 from ..scaling.ladder import LadderConfig
 from ..training import TrainerConfig
 
-END_OF_TEXT, PAD, TURN, END_OF_TURN = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
-SPECIAL_TOKENS = (END_OF_TEXT, PAD, TURN, END_OF_TURN)
-
 
 class TokenizerConfig(Config):
     """The tokenizer: byte-level BPE trained on the corpus's training split."""

@@ -37,7 +37,8 @@ CHATML = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-CHATML_TOKENS = ("<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>")
+END_OF_TEXT, PAD, TURN, END_OF_TURN = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
+CHATML_TOKENS = (END_OF_TEXT, PAD, TURN, END_OF_TURN)
 
 Messages = Sequence[Mapping[str, Any]]
 

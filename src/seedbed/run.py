@@ -1,0 +1,113 @@
+"""A run, opened: its models, its search engine, its report and its figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .core.artifacts import open_artifact
+from .core.errors import ArtifactError, ConfigError
+
+if TYPE_CHECKING:
+    from .embeddings.search import Hit, Searcher
+    from .generation import Engine, Sampling
+    from .tokenizers import Tokenizer
+
+RUN_FILE = "run.json"
+
+
+def recall(path: Path) -> dict[str, Any]:
+    """The sources and the recipe that the run at `path` was begun with."""
+    try:
+        values: dict[str, Any] = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
+        values["sources"], values["recipe"]
+    except FileNotFoundError:
+        raise ArtifactError(f"this is no run (no {RUN_FILE})", where=path, hint="Grow one: seedbed grow.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"its {RUN_FILE} cannot be read ({error})", where=path) from None
+    return values
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run, finished or not.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    recall(Path(path))
+    return Run(Path(path))
+
+
+class Run:
+    """A run's results: its models, its search engine, its report and its figures."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engines: dict[str, tuple[Engine, Tokenizer]] = {}
+        self._searcher: Searcher | None = None
+
+    @property
+    def report(self) -> Path:
+        return open_artifact(self.path / "report", "report").path / "index.html"
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Stage to its manifest's metrics, for the stages that are done."""
+        from .reports.evidence import Evidence
+
+        return Evidence(self.path).metrics
+
+    def key_figures(self) -> list[tuple[str, str]]:
+        from .reports.run import key_figures
+
+        return [(card.label, card.value) for card in key_figures(self.metrics)]
+
+    def generate(self, prompt: str, stage: str = "policy", *, max_new_tokens: int = 64, **sampling: Any) -> str:
+        """Continue `prompt` (stage "base") or answer it ("sft", "policy")."""
+        from .core.config import build
+        from .generation import Sampling
+
+        chosen = build(Sampling, {"temperature": 0.8, "top_p": 0.95, "max_new_tokens": max_new_tokens, **sampling})
+        return "".join(self.stream(prompt, stage, chosen))
+
+    def stream(
+        self, prompt: str | Sequence[Mapping[str, str]], stage: str = "policy", sampling: Sampling | None = None
+    ) -> Iterator[str]:
+        """Pieces of text as they are generated. A list of messages is a chat, which stage "base" cannot continue."""
+        from .tokenizers import chat
+
+        engine, tokenizer = self._engine(stage)
+        if stage == "base":
+            if not isinstance(prompt, str):
+                raise ConfigError("the base model was not taught to chat", hint="Take stage sft or policy.")
+            ids = tokenizer.encode(prompt, parse_special=False)
+        else:
+            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+            ids, _ = chat.encode(tokenizer, messages, add_generation_prompt=True)
+        return engine.stream(ids, sampling, truncate="left")
+
+    def search(self, query: str, k: int = 5, mode: str = "hybrid") -> list[Hit]:
+        """The k best passages for `query`; mode "hybrid", "dense" or "bm25"."""
+        if self._searcher is None:
+            from .embeddings import SentenceEncoder
+            from .embeddings.search import Searcher
+
+            index = open_artifact(self.path / "index", "index")
+            self._searcher = Searcher.open(index.path, SentenceEncoder.load(self.path / "encoder"))
+        return self._searcher.search(query, k, mode)
+
+    def _engine(self, stage: str) -> tuple[Engine, Tokenizer]:
+        from .generation import Engine
+        from .models import Decoder, load_model
+        from .tokenizers import Tokenizer
+
+        if stage not in ("base", "sft", "policy"):
+            raise ConfigError(f"stage '{stage}' has no voice", hint="Take base, sft or policy.")
+        if stage not in self._engines:
+            path = open_artifact(self.path / stage, stage).path
+            model, tokenizer = load_model(path), Tokenizer.load(path)
+            assert isinstance(model, Decoder)
+            self._engines[stage] = Engine(model.eval(), tokenizer), tokenizer
+        return self._engines[stage]
