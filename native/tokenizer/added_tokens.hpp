@@ -46,7 +46,7 @@ class AddedTokens {
   AddedTokens() = default;
   explicit AddedTokens(const std::vector<AddedToken>& tokens);
 
-  // Calls text(from, to) for ordinary text and token(id) for added tokens, in the order of the text.
+  // Calls text(from, to) for ordinary text and token(from, to, id) for added tokens, in the order of the text.
   template <class Text, class Token>
   void split(std::string_view all, bool parse_special, Text&& text, Token&& token) const {
     const char *p = all.data(), *end = p + all.size();
@@ -65,7 +65,7 @@ class AddedTokens {
     while (p < end) {
       const TokenTrie::Match match = trie.find(p, end);
       if (p < match.from) text(p, match.from);
-      if (match.from < match.to) token(match.id);
+      if (match.from < match.to) token(match.from, match.to, match.id);
       p = match.to;
     }
   }

@@ -2,6 +2,7 @@
 #include "tokenizer/bindings.hpp"
 
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/tuple.h>
 
@@ -9,7 +10,9 @@
 #include <memory>
 #include <stdexcept>
 
+#include "tokenizer/byte_level_bpe.hpp"
 #include "tokenizer/encoder.hpp"
+#include "tokenizer/word_counts.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -73,23 +76,33 @@ void view_all(const nb::list& texts, TextViews& views) {
   for (nb::handle text : texts) views.add(text);
 }
 
-Encoder* new_encoder(const nb::list& tokens, const Triples& merges, const Ids& byte_ids, std::string_view pattern,
-                     const nb::list& added, const Ids& whole_words) {
-  std::vector<std::string> bytes;
-  bytes.reserve(nb::len(tokens));
-  for (nb::handle token : tokens) bytes.emplace_back(bytes_view(token));
+std::vector<std::string> copies_of(const nb::list& listed) {
+  std::vector<std::string> copies;
+  copies.reserve(nb::len(listed));
+  for (nb::handle bytes : listed) copies.emplace_back(bytes_view(bytes));
+  return copies;
+}
+
+std::shared_ptr<Algorithm> new_byte_level_bpe(const nb::list& tokens, const Triples& merges, const Ids& byte_ids,
+                                              std::string_view pattern, const Ids& whole_words) {
   std::vector<Merge> rules(merges.shape(0));
   for (std::size_t i = 0; i < rules.size(); ++i) rules[i] = {merges(i, 0), merges(i, 1), merges(i, 2)};
   if (byte_ids.shape(0) != 256) throw std::invalid_argument("byte_ids must have 256 entries");
   std::array<std::uint32_t, 256> ids;
   for (std::size_t i = 0; i < 256; ++i) ids[i] = byte_ids(i);
+  BpeModel model(copies_of(tokens), rules, ids, {whole_words.data(), whole_words.data() + whole_words.shape(0)});
+  return std::make_shared<ByteLevelBpe>(std::move(model), pattern_or_throw(pattern));
+}
+
+Encoder* new_encoder(std::shared_ptr<Algorithm> algorithm, const nb::list& pieces, const nb::list& added) {
+  std::vector<std::string> bytes = copies_of(pieces);
   std::vector<AddedToken> list;
   for (nb::handle item : added) {
     const auto [content, id, special, normalized] = nb::cast<std::tuple<nb::bytes, std::uint32_t, bool, bool>>(item);
     if (id >= bytes.size()) throw std::invalid_argument("the id of an added token is out of range");
     list.push_back({std::string(bytes_view(content)), id, special, normalized});
   }
-  return new Encoder(BpeModel(std::move(bytes), rules, ids, {whole_words.data(), whole_words.data() + whole_words.shape(0)}), AddedTokens(list), pattern_or_throw(pattern));
+  return new Encoder(std::move(algorithm), std::move(bytes), AddedTokens(list));
 }
 
 Array<std::uint32_t> joined(const Encoder::Batch& batch) {
@@ -128,18 +141,40 @@ nb::tuple encode_batch(const Encoder& encoder, const nb::list& list, unsigned th
   return nb::make_tuple(joined(batch), rows);
 }
 
+// ids, and the bytes of the text (from, to) that each stands for: int64 (n, 2).
+nb::tuple encode_with_offsets(const Encoder& encoder, nb::handle text, bool parse_special) {
+  TextViews texts;
+  texts.add(text);
+  IdBuffer ids;
+  std::vector<Span> spans;
+  {
+    nb::gil_scoped_release release;
+    encoder.encode(texts.views[0], parse_special, ids, spans);
+  }
+  std::uint32_t* id;
+  auto row = new_array(ids.size(), &id);
+  std::copy_n(ids.data(), ids.size(), id);
+  std::int64_t* offset;
+  auto offsets = new_array(2 * spans.size(), &offset);
+  for (const Span& span : spans) {
+    *offset++ = static_cast<std::int64_t>(span.from);
+    *offset++ = static_cast<std::int64_t>(span.to);
+  }
+  return nb::make_tuple(row, offsets);
+}
+
 nb::bytes decode_bytes(const Encoder& encoder, const Ids& ids) {
   std::size_t size = 0;
   for (std::size_t i = 0; i < ids.shape(0); ++i) {
-    if (ids(i) >= encoder.model().size())
+    if (ids(i) >= encoder.pieces().size())
       throw nb::index_error(("id " + std::to_string(ids(i)) + " at position " + std::to_string(i)).c_str());
-    size += encoder.model().token(ids(i)).size();
+    size += encoder.pieces()[ids(i)].size();
   }
   nb::object bytes = nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
   if (!bytes.is_valid()) throw nb::python_error();
   char* p = PyBytes_AS_STRING(bytes.ptr());
   for (std::size_t i = 0; i < ids.shape(0); ++i) {
-    const std::string& token = encoder.model().token(ids(i));
+    const std::string& token = encoder.pieces()[ids(i)];
     p = std::copy(token.begin(), token.end(), p);
   }
   return nb::borrow<nb::bytes>(bytes);
@@ -201,10 +236,13 @@ nb::tuple train(WordCounter& counter, std::size_t vocab_size, const nb::list& sp
 
 void bind_tokenizer(nb::module_& m) {
   using namespace seedbed::tokenizer;
-  nb::class_<Encoder>(m, "BpeEncoder", "Byte-level BPE; safe to use from several threads at once.")
-      .def(nb::new_(&new_encoder), "tokens"_a, "merges"_a, "byte_ids"_a, "pattern"_a, "added"_a, "whole_words"_a)
+  nb::class_<Algorithm>(m, "Algorithm", "What encodes text without added tokens.");
+  m.def("byte_level_bpe", &new_byte_level_bpe, "tokens"_a, "merges"_a, "byte_ids"_a, "pattern"_a, "whole_words"_a);
+  nb::class_<Encoder>(m, "Encoder", "Texts to ids and back; safe to use from several threads at once.")
+      .def(nb::new_(&new_encoder), "algorithm"_a, "pieces"_a, "added"_a)
       .def("encode", &encode, "text"_a, "parse_special"_a)
       .def("encode_batch", &encode_batch, "texts"_a, "threads"_a, "parse_special"_a)
+      .def("encode_with_offsets", &encode_with_offsets, "text"_a, "parse_special"_a)
       .def("decode_bytes", &decode_bytes, "ids"_a);
   nb::class_<WordCounter>(m, "WordCounter", "Counts pre-tokens over several calls, then trains on them.")
       .def("__init__",

@@ -75,18 +75,25 @@ class WordCounter:
     @property
     def skipped(self) -> int: ...
 
-class BpeEncoder:
+class Algorithm: ...
+
+def byte_level_bpe(
+    tokens: list[bytes],
+    merges: NDArray[np.uint32],
+    byte_ids: NDArray[np.uint32],
+    pattern: str,
+    whole_words: NDArray[np.uint32],
+) -> Algorithm: ...
+
+class Encoder:
     def __init__(
-        self,
-        tokens: list[bytes],
-        merges: NDArray[np.uint32],
-        byte_ids: NDArray[np.uint32],
-        pattern: str,
-        added: list[tuple[bytes, int, bool, bool]],
-        whole_words: NDArray[np.uint32],
+        self, algorithm: Algorithm, pieces: list[bytes], added: list[tuple[bytes, int, bool, bool]]
     ) -> None: ...
     def encode(self, text: str | bytes, parse_special: bool) -> NDArray[np.uint32]: ...
     def encode_batch(
         self, texts: list[str], threads: int, parse_special: bool
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]: ...
+    def encode_with_offsets(
+        self, text: str | bytes, parse_special: bool
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]: ...
     def decode_bytes(self, ids: NDArray[np.uint32]) -> bytes: ...

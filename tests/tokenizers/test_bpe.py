@@ -23,9 +23,9 @@ def _assert_equal(
 ):
     ours = train_bpe(texts, vocab_size, pattern, specials, **kw)
     peer = train_peer(texts, vocab_size, pattern, specials, **kw)
-    assert ours.specification.vocabulary == peer.get_vocab()
+    assert ours.specification.model.vocabulary == peer.get_vocab()
     merges = json.loads(peer.to_str())["model"]["merges"]
-    assert [list(pair) for pair in ours.specification.merges] == merges
+    assert [list(pair) for pair in ours.specification.model.merges] == merges
     return ours
 
 
@@ -39,8 +39,10 @@ def test_equals_the_naive_twin_and_tokenizers(
     byte_ids = {byte: index + 1 for index, byte in enumerate(BYTE_ORDER)}
     words = Counter(piece.encode() for piece in split(text, "gpt2"))
     merges = naive.train(words, byte_ids, 1, 257 + extra, 2)
-    name = ours.specification.vocabulary
-    assert [(name[left], name[right]) for left, right in ours.specification.merges] == [pair for pair, _ in merges]
+    name = ours.specification.model.vocabulary
+    assert [(name[left], name[right]) for left, right in ours.specification.model.merges] == [
+        pair for pair, _ in merges
+    ]
     for word in words:
         assert ours.encode(word.decode()).tolist() == naive.encode(word, byte_ids, merges)
 

@@ -16,7 +16,15 @@ from tokenizers import AddedToken as PeerToken
 from tokenizers import Tokenizer as Peer
 
 from seedbed.core.errors import ConfigError, DataError
-from seedbed.tokenizers import CHATML_TOKENS, AddedToken, Specification, Tokenizer, tokenizer_json, train_bpe
+from seedbed.tokenizers import (
+    CHATML_TOKENS,
+    AddedToken,
+    ByteLevelBPE,
+    Specification,
+    Tokenizer,
+    tokenizer_json,
+    train_bpe,
+)
 from seedbed.tokenizers.pretokenizers import PATTERNS
 
 
@@ -54,7 +62,7 @@ def test_gpt2_equals(
     lines = shared_data("tokenizers/gpt2.vocab.bpe").read_text().splitlines()[1:]
     merges = [tuple(line.split(" ")) for line in lines if line]
     eos = AddedToken("<|endoftext|>", 50256)
-    Tokenizer(Specification(vocabulary, merges, "gpt2", (eos,))).save(tmp_path / "tokenizer.json")
+    Tokenizer(Specification(ByteLevelBPE(vocabulary, merges, "gpt2"), (eos,))).save(tmp_path / "tokenizer.json")
     ours, peer = Tokenizer.load(tmp_path / "tokenizer.json"), Peer.from_file(str(tmp_path / "tokenizer.json"))
     shakespeare = shared_data("text/tinyshakespeare.txt").read_text()[:100_000]
     texts = [*strange, *languages, shakespeare]

@@ -30,9 +30,9 @@ from ..datasets.instructions import (
 from ..datasets.jsonl import Row, write_rows
 from ..datasets.loader import Batch, PaddedBatches
 from ..models import Decoder, load_model, save_model
+from ..tokenizers.chat import END_OF_TURN
 from ..training import NextToken, Trainer, TrainerConfig, TrainResult
 from ..training.objectives import token_nats
-from ..tokenizers.chat import END_OF_TURN
 from .adapters import LoRAConfig, add_adapter, merge_adapter, save_adapter
 
 if TYPE_CHECKING:

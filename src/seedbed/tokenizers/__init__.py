@@ -1,8 +1,9 @@
 """Tokenizers: byte-level BPE trained and applied by native code, in Hugging Face's formats."""
 
 from .bpe import train_bpe
+from .bpe_model import ByteLevelBPE
 from .chat import CHATML, CHATML_TOKENS
+from .specification import AddedToken, Specification
 from .tokenizer import Roles, Tokenizer
-from .tokenizer_json import AddedToken, Specification
 
-__all__ = ["CHATML", "CHATML_TOKENS", "AddedToken", "Roles", "Specification", "Tokenizer", "train_bpe"]
+__all__ = ["CHATML", "CHATML_TOKENS", "AddedToken", "ByteLevelBPE", "Roles", "Specification", "Tokenizer", "train_bpe"]

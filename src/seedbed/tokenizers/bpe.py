@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from .. import _native
 from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError
+from .bpe_model import ByteLevelBPE
 from .bytelevel import BYTE_OF_CHARACTER, BYTE_ORDER, is_byte_level, to_bytes, to_characters
 from .pretokenizers import check_pattern
+from .specification import AddedToken, Specification
 from .tokenizer import Roles, Tokenizer, _surrogate
-from .tokenizer_json import AddedToken, Specification
 
 _BATCH_CHARACTERS = 1 << 23
 
@@ -66,10 +67,13 @@ def train_bpe(
     clash = merges[merges[:, 2] < len(specials)]
     if len(clash):
         raise ConfigError(f"special token {specials[clash[0, 2]]!r} comes out of the merges of ordinary text")
-    specification = Specification(
+    model = ByteLevelBPE(
         vocabulary={name: number for number, name in enumerate(names)},
         merges=[(names[left], names[right]) for left, right in merges[:, :2].tolist()],
         pattern=pattern,
+    )
+    specification = Specification(
+        model,
         added=tuple(AddedToken(content, number) for number, content in enumerate(specials)),
     )
     roles = Roles(eos_token or (specials[0] if specials else None), pad_token, chat_template=chat_template)

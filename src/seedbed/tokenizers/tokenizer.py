@@ -23,8 +23,9 @@ from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError, FormatError, disk_errors
 from ..core.ragged import Ragged
 from . import tokenizer_json
-from .bytelevel import BYTE_OF_CHARACTER, to_bytes
-from .tokenizer_json import Specification
+from .bytelevel import BYTE_OF_CHARACTER
+from .json_reader import read_json
+from .specification import Specification
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -44,12 +45,12 @@ class Roles:
 
 
 class Tokenizer:
-    """A byte-level BPE tokenizer. Immutable; safe to share between threads; can be pickled."""
+    """A tokenizer of any algorithm. Immutable; safe to share between threads; can be pickled."""
 
     def __init__(self, specification: Specification, roles: Roles | None = None) -> None:
         self.specification = specification
         self.roles = roles or Roles()
-        self._names = specification.vocabulary | {token.content: token.id for token in specification.added}
+        self._names = specification.model.vocabulary | {token.content: token.id for token in specification.added}
         self._tokens: list[str | None] = [None] * specification.size
         for token, number in self._names.items():
             self._tokens[number] = token
@@ -193,9 +194,11 @@ class Tokenizer:
 
         A token that holds part of a character spans the character.
         """
-        ids = self.encode(text, parse_special=parse_special)
-        ends = np.cumsum(self._text_lengths[ids])
-        starts = ends - self._text_lengths[ids]
+        try:
+            ids, places = self._encoder.encode_with_offsets(text, parse_special)
+        except UnicodeEncodeError as error:
+            raise _surrogate(error) from None
+        starts, ends = places.reshape(-1, 2).T
         if not text.isascii():
             data = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
             character = np.cumsum((data & 0xC0) != 0x80) - 1  # of each byte
@@ -214,14 +217,6 @@ class Tokenizer:
             np.array(part, dtype=np.uint32) for part in (self.specification.prefix, self.specification.suffix)
         )
         return np.concatenate([prefix, ids, suffix]) if len(prefix) or len(suffix) else ids
-
-    @cached_property
-    def _text_lengths(self) -> NDArray[np.int64]:
-        """UTF-8 bytes of text that each id stands for, int64 (vocab_size,)."""
-        lengths = np.array([len(to_bytes(token)) if token is not None else 0 for token in self._tokens], dtype=np.int64)
-        for added in self.specification.added:
-            lengths[added.id] = len(added.content.encode("utf-8", errors="surrogatepass"))
-        return lengths
 
     @cached_property
     def _spaces(self) -> NDArray[np.int64]:
@@ -257,7 +252,7 @@ class Tokenizer:
             )
         if skip_special_tokens:
             array = array[~self._special[array]]
-        return self._encoder.decode_bytes(np.ascontiguousarray(array, dtype=np.uint32))
+        return self.specification.model.decode_bytes(self._encoder, np.ascontiguousarray(array, dtype=np.uint32))
 
     def decode(self, ids: ArrayLike, skip_special_tokens: bool = False) -> str:
         """The text that ids stand for; bytes that are not UTF-8 become U+FFFD. Errors as in `decode_bytes`."""
@@ -267,31 +262,16 @@ class Tokenizer:
 CHARACTER_OF_SPACE = next(character for character, byte in BYTE_OF_CHARACTER.items() if byte == ord(" "))
 
 
-def _encoder(specification: Specification, tokens: Sequence[str | None]) -> _native.BpeEncoder:
-    vocabulary = specification.vocabulary
-    merges = np.array(
-        [(vocabulary[left], vocabulary[right], vocabulary[left + right]) for left, right in specification.merges],
-        dtype=np.uint32,
-    ).reshape(-1, 3)
-    byte_ids = np.zeros(256, dtype=np.uint32)
-    for character, byte in BYTE_OF_CHARACTER.items():
-        byte_ids[byte] = vocabulary[character]
-    special = {token.id for token in specification.added if token.special}
-    whole_words = [
-        number
-        for token, number in vocabulary.items()
-        if specification.ignore_merges and number not in special and BYTE_OF_CHARACTER.keys() >= set(token)
-    ]
-    return _native.BpeEncoder(
-        [to_bytes(token) if token is not None else b"" for token in tokens],
-        merges,
-        byte_ids,
-        specification.pattern,
+def _encoder(specification: Specification, tokens: Sequence[str | None]) -> _native.Encoder:
+    model = specification.model
+    control_ids = {token.id for token in specification.added if token.special}
+    return _native.Encoder(
+        model.algorithm(tokens, control_ids),
+        [model.bytes_of(token) if token is not None else b"" for token in tokens],
         [
             (token.content.encode("utf-8", errors="surrogatepass"), token.id, token.special, token.normalized)
             for token in specification.added
         ],
-        np.array(whole_words, dtype=np.uint32),
     )
 
 
@@ -314,7 +294,7 @@ def _roles_json(roles: Roles) -> dict[str, Any]:
 
 def _read_roles(directory: Path) -> Roles:
     path = directory / CONFIG_FILE
-    document = tokenizer_json.read_json(path)
+    document = read_json(path)
     found: dict[str, Any] = {}
     for key in ("eos_token", "pad_token", "bos_token", "unk_token", "chat_template"):
         value = document.get(key)

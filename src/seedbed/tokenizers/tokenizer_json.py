@@ -1,51 +1,25 @@
-"""`tokenizer.json`: a byte-level BPE tokenizer in the format of Hugging Face's `tokenizers`.
+"""`tokenizer.json`: a tokenizer in the format of Hugging Face's `tokenizers`.
 
 What a file asks for and this package cannot do exactly is refused by name; nothing is encoded differently in silence.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import FormatError
-from . import pretokenizers
-from .bytelevel import CHARACTER_OF_BYTE
+from .bpe_model import ByteLevelBPE
+from .json_reader import JsonReader, read_json
+from .specification import AddedToken, Model, Specification
 
+_KEYS = (
+    "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
+    "model",
+)  # fmt: skip
+# By `model.type`: each judges all parts of the document that belong to it.
+_MODELS: dict[str, Callable[[dict[str, Any], JsonReader], Model]] = {"BPE": ByteLevelBPE.from_json}
 _MOST_HOLES = 1 << 16  # ids that no token has; more of them is a damaged file, and would cost memory
-
-
-@dataclass(frozen=True)
-class AddedToken:
-    """A token that stands in the text as it is. `special`: a control token, left out of decoded text when asked."""
-
-    content: str
-    id: int
-    special: bool = True
-    normalized: bool = False
-
-
-@dataclass(frozen=True)
-class Specification:
-    """All that decides which ids a text becomes."""
-
-    vocabulary: dict[str, int]  # in the characters of bytelevel.py
-    merges: list[tuple[str, str]]  # in order of application
-    pattern: str
-    added: tuple[AddedToken, ...] = ()
-    ignore_merges: bool = False  # a pre-token that is in the vocabulary needs no merges
-    post_processor: dict[str, Any] | None = None
-    prefix: tuple[int, ...] = ()  # ids that the post-processor puts around a text
-    suffix: tuple[int, ...] = ()
-    trim_offsets: bool = False
-    size: int = field(init=False)  # largest id + 1
-
-    def __post_init__(self) -> None:
-        ids = [*self.vocabulary.values(), *(token.id for token in self.added)]
-        object.__setattr__(self, "size", max(ids, default=-1) + 1)
 
 
 def to_json(specification: Specification) -> dict[str, Any]:
@@ -62,27 +36,17 @@ def to_json(specification: Specification) -> dict[str, Any]:
         }
         for token in sorted(specification.added, key=lambda token: token.id)
     ]
+    model = specification.model.to_json()
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": added,
-        "normalizer": None,
-        "pre_tokenizer": pretokenizers.to_json(specification.pattern),
+        "normalizer": model["normalizer"],
+        "pre_tokenizer": model["pre_tokenizer"],
         "post_processor": specification.post_processor,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": specification.ignore_merges,
-            "vocab": dict(sorted(specification.vocabulary.items(), key=lambda item: item[1])),
-            "merges": [list(pair) for pair in specification.merges],
-        },
+        "decoder": model["decoder"],
+        "model": model["model"],
     }
 
 
@@ -96,118 +60,26 @@ def read(path: Path) -> Specification:
     return _Reader(path).specification(document)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that must hold one JSON object, whose keys are not repeated."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            seen: set[str] = set()
-            repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise FormatError(f"the key {repeated!r} occurs twice", where=path)
-        return found
-
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
-    except FileNotFoundError:
-        raise FormatError("no such file", where=path) from None
-    except OSError as error:
-        raise FormatError(f"cannot be read ({error.strerror})", where=path) from None
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"is not valid JSON ({error})", where=path, hint="The file is damaged or cut off.") from None
-    if not isinstance(document, dict):
-        raise FormatError("does not hold a JSON object", where=path)
-    return document
-
-
-class _Reader:
-    """Turns a document into a Specification, naming file and key in every complaint."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def fail(self, key: str, problem: str) -> FormatError:
-        return FormatError(f"'{key}' {problem}", where=self.path)
+class _Reader(JsonReader):
+    """Turns a document into a Specification."""
 
     def specification(self, document: dict[str, Any]) -> Specification:
-        known = set(to_json(Specification({}, [], "gpt2")))
-        self._only(document, known, "")
-        for key in ("truncation", "padding", "normalizer"):
-            if document.get(key) is not None:
-                name = document[key].get("type", "") if isinstance(document[key], dict) else ""
-                raise self.fail(key, f"{name} cannot be represented; only null can".lstrip())
+        self.only(document, _KEYS)
+        for key in ("truncation", "padding"):
+            self.only_null(document, key)
         if not isinstance(document.get("model"), dict):
             raise self.fail("model", "is missing or not an object")
-        model = document["model"]
-        vocabulary = self._vocabulary(model)
-        merges = self._merges(model, vocabulary)
-        self._model_options(model)
-        self._decoder(document.get("decoder"))
-        try:
-            pattern = pretokenizers.from_json(document.get("pre_tokenizer"))
-        except ValueError as error:
-            raise self.fail("pre_tokenizer", str(error)) from None
-        added = self._added(document.get("added_tokens") or [], vocabulary)
+        kind = document["model"].get("type", "BPE")
+        if kind not in _MODELS:
+            raise self.fail("model.type", f"is {kind!r}, and only {', '.join(_MODELS)} can be used")
+        model = _MODELS[kind](document, self)
+        added = self._added(document.get("added_tokens") or [], model.vocabulary)
         post_processor = document.get("post_processor")
-        names = vocabulary | {token.content: token.id for token in added}
-        prefix, suffix, trim = self._post_processor(post_processor, names)
-        found = Specification(
-            vocabulary, merges, pattern, added, bool(model.get("ignore_merges")), post_processor, prefix, suffix, trim
-        )
+        names = model.vocabulary | {token.content: token.id for token in added}
+        found = Specification(model, added, post_processor, *self._post_processor(post_processor, names))
         if found.size > 2 * len(names) + _MOST_HOLES:
             raise self.fail("model.vocab", f"claims ids up to {found.size - 1:,} for {len(names):,} tokens")
         return found
-
-    def _only(self, node: dict[str, Any], known: Iterable[str], within: str) -> None:
-        for key, value in node.items():
-            if key not in known and value is not None:
-                raise self.fail(within + key, "is not known")
-
-    def _vocabulary(self, model: dict[str, Any]) -> dict[str, int]:
-        if model.get("type", "BPE") != "BPE":
-            raise self.fail("model.type", f"is {model['type']!r}, and only byte-level BPE can be used")
-        vocabulary = model.get("vocab")
-        if not isinstance(vocabulary, dict):
-            raise self.fail("model.vocab", "is missing or not an object")
-        owner: dict[int, str] = {}
-        for token, number in vocabulary.items():
-            if type(number) is not int or not 0 <= number < 1 << 31:
-                raise self.fail("model.vocab", f"gives {token!r} the id {number!r}")
-            if number in owner:
-                raise self.fail("model.vocab", f"gives the id {number} to both {owner[number]!r} and {token!r}")
-            owner[number] = token
-        for byte, character in CHARACTER_OF_BYTE.items():
-            if character not in vocabulary:
-                raise self.fail("model.vocab", f"lacks {character!r} (byte {byte:#04x}), so it is not byte-level")
-        return vocabulary
-
-    def _merges(self, model: dict[str, Any], vocabulary: dict[str, int]) -> list[tuple[str, str]]:
-        listed = model.get("merges")
-        if not isinstance(listed, list):
-            raise self.fail("model.merges", "is missing or not a list")
-        merges = []
-        for rank, item in enumerate(listed):
-            pair = item.split(" ") if isinstance(item, str) else item
-            if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
-                raise self.fail(f"model.merges[{rank}]", f"is not a pair of tokens: {str(item)[:80]!r}")
-            left, right = pair
-            for token in (left, right, left + right):
-                if token not in vocabulary:
-                    raise self.fail(f"model.merges[{rank}]", f"names {token!r}, which is not in the vocabulary")
-            merges.append((left, right))
-        return merges
-
-    def _model_options(self, model: dict[str, Any]) -> None:
-        self._only(model, to_json(Specification({}, [], "gpt2"))["model"], "model.")
-        # All bytes are known, so nothing is ever unknown: unk_token, fuse_unk and byte_fallback change nothing.
-        for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
-            if model.get(key):
-                raise self.fail(f"model.{key}", f"is {model[key]!r}, which cannot be represented")
-
-    def _decoder(self, node: Any) -> None:
-        if not isinstance(node, dict) or node.get("type") != "ByteLevel":
-            kind = node.get("type") if isinstance(node, dict) else node
-            raise self.fail("decoder", f"is {kind!r}, and only ByteLevel can be used")
 
     def _added(self, listed: Any, vocabulary: dict[str, int]) -> tuple[AddedToken, ...]:
         if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):

@@ -1,0 +1,26 @@
+// Byte-level BPE: cut into words by a pattern, and merged from bytes; words that were seen before come from a cache.
+#pragma once
+#include "tokenizer/algorithm.hpp"
+#include "tokenizer/bpe_model.hpp"
+#include "tokenizer/pretokenizer.hpp"
+
+namespace seedbed::tokenizer {
+
+class ByteLevelBpe final : public Algorithm {
+ public:
+  ByteLevelBpe(BpeModel model, Pattern pattern) : model_(std::move(model)), cut_(cut_of(pattern)) {}
+
+  std::unique_ptr<State> new_state() const override;
+  void encode(const Section& section, State& state, IdBuffer& ids, std::vector<Span>* spans) const override;
+
+ private:
+  struct Words;
+  void encode_words(const std::uint8_t* p, const std::uint8_t* end, const std::uint8_t* readable_end, Words& words,
+                    IdBuffer& out) const;
+  void encode_new_word(std::string_view word, Words& words, IdBuffer& out) const;
+
+  BpeModel model_;
+  Cut cut_;
+};
+
+}  // namespace seedbed::tokenizer

@@ -1,0 +1,67 @@
+"""What a tokenizer is made of: a model with its vocabulary, added tokens, and what stands around a text."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _native
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that stands in the text as it is. `special`: a control token, left out of decoded text when asked."""
+
+    content: str
+    id: int
+    special: bool = True
+    normalized: bool = False
+
+
+class Model(ABC):
+    """An algorithm with its vocabulary, and the normaliser, pre-tokeniser and decoder that belong to it."""
+
+    vocabulary: dict[str, int]
+
+    @abstractmethod
+    def bytes_of(self, token: str) -> bytes:
+        """The bytes of text that a token of the vocabulary (or the content of an added one) stands for."""
+
+    @abstractmethod
+    def algorithm(self, tokens: Sequence[str | None], control_ids: set[int]) -> _native.Algorithm:
+        """The native encoder of text without added tokens.
+
+        Args:
+            tokens: by id, added tokens included; None where no token has the id.
+            control_ids: of the special added tokens.
+        """
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The keys `normalizer`, `pre_tokenizer`, `decoder` and `model` of a tokenizer.json."""
+
+    def decode_bytes(self, encoder: _native.Encoder, ids: NDArray[np.uint32]) -> bytes:
+        """The bytes that ids stand for, one behind another."""
+        return encoder.decode_bytes(ids)
+
+
+@dataclass(frozen=True)
+class Specification:
+    """All that decides which ids a text becomes."""
+
+    model: Model
+    added: tuple[AddedToken, ...] = ()
+    post_processor: dict[str, Any] | None = None
+    prefix: tuple[int, ...] = ()  # ids that the post-processor puts around a text
+    suffix: tuple[int, ...] = ()
+    trim_offsets: bool = False
+    size: int = field(init=False)  # largest id + 1
+
+    def __post_init__(self) -> None:
+        ids = [*self.model.vocabulary.values(), *(token.id for token in self.added)]
+        object.__setattr__(self, "size", max(ids, default=-1) + 1)
