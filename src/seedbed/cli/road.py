@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,9 +117,7 @@ def grow(
     listed = gather_sources(sources, python_docs)
     out = out or Path("runs") / default_name(listed)
     run = run_the_road(listed, recipe=recipe, out=out, overrides=parse_overrides(overrides or []))
-    from rich.table import Table
-
-    drawn = Table(title="Key figures", title_justify="left", header_style="bold")
+    drawn = RichTable(title="Key figures", title_justify="left", header_style="bold")
     drawn.add_column("figure")
     drawn.add_column("value", justify="right")
     for name, value in run.key_figures():
@@ -130,7 +131,16 @@ def grow(
         'generate "The quick brown fox" --stage base',
         "doctor",
     ):
-        show(f"  seedbed {line}" + ("" if line == "doctor" else f" --run {run.path}"))
+        show(f"  {_program()} {line}" + ("" if line == "doctor" else f" --run {run.path}"))
+
+
+def _program() -> str:
+    """How to call this program from here: by name where the shell finds it, else as it was called."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        return "python -m seedbed"
+    found = shutil.which("seedbed")
+    return "seedbed" if found and os.path.samefile(found, called) else os.path.relpath(called)
 
 
 def gather_sources(sources: list[str] | None, python_docs: bool) -> list[str]:
