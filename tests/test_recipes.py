@@ -29,7 +29,7 @@ class _Bytes:
     def token_to_id(self, token: str) -> int | None:
         return 0 if token == "<|endoftext|>" else None
 
-    def encode_batch(self, texts: list[str], *, threads: int | None = None, **_: object) -> Ragged:
+    def encode_batch(self, texts: list[str], threads: int | None = None, **_: object) -> Ragged:
         return Ragged.from_rows(np.frombuffer(text.encode(), np.uint8) for text in texts)
 
 

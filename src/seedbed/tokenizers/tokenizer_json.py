@@ -70,7 +70,7 @@ class _Reader(JsonReader):
         if not isinstance(document.get("model"), dict):
             raise self.fail("model", "is missing or not an object")
         kind = document["model"].get("type", "BPE")
-        if kind not in _MODELS:
+        if not isinstance(kind, str) or kind not in _MODELS:
             raise self.fail("model.type", f"is {kind!r}, and only {', '.join(_MODELS)} can be used")
         model = _MODELS[kind](document, self)
         added = self._added(document.get("added_tokens") or [], model.vocabulary)
