@@ -16,7 +16,16 @@ from torch import Tensor
 from seedbed.core.config import build
 from seedbed.core.errors import FormatError, SeedbedError
 from seedbed.core.randomness import torch_generator
-from seedbed.models import Decoder, Encoder, ModelConfig, SequenceClassifier, load_model, save_model
+from seedbed.models import (
+    Decoder,
+    Encoder,
+    EncoderDecoder,
+    MaskedLanguageModel,
+    ModelConfig,
+    SequenceClassifier,
+    load_model,
+    save_model,
+)
 
 SMALL = {"vocab_size": 60, "hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16}
 
@@ -34,6 +43,34 @@ def encoder_config(**changes: Any) -> ModelConfig:
     return config(kind="encoder", kv_heads=4, head_dim=8, norm_epsilon=1e-12, **changes)
 
 
+YARN = {"kind": "yarn", "factor": 4.0, "original_context": 16}
+LLAMA3 = {"kind": "llama3", "factor": 8.0, "original_context": 32}
+
+
+def gpt2_config() -> ModelConfig:
+    biases = {"qkv_bias": True, "output_bias": True, "feedforward_bias": True}
+    return config(
+        kv_heads=4, head_dim=8, norm="layer", activation="gelu_tanh", positions="learned", qk_norm=False, **biases
+    )
+
+
+def modernbert_config() -> ModelConfig:
+    biases = {"qkv_bias": False, "output_bias": False, "feedforward_bias": False, "norm_bias": False}
+    return config(
+        kind="encoder", kv_heads=4, head_dim=8, layers=4, norm_position="pre", activation="geglu", positions="rotary",
+        rope_theta=50_000.0, window=6, global_every=3, local_rope_theta=1_000.0, token_types=0, **biases,
+    )  # fmt: skip
+
+
+def t5_config(**changes: Any) -> ModelConfig:
+    biases = {"qkv_bias": False, "output_bias": False, "feedforward_bias": False}
+    return config(
+        kind="encoder-decoder", kv_heads=4, head_dim=16, encoder_layers=3, norm="rms", norm_position="pre",
+        positions="relative", relative_buckets=8, relative_distance=12, scale_scores=False, bos_token_id=1,
+        **{"activation": "relu", "scale_head": True, **biases, **changes},
+    )  # fmt: skip
+
+
 def classifier() -> SequenceClassifier:
     model = SequenceClassifier(Decoder(config()))
     torch.nn.init.normal_(model.score.weight, generator=torch_generator(1, "score"))
@@ -45,8 +82,18 @@ MODELS: dict[str, Callable[[], Any]] = {
     "qwen3-untied": lambda: Decoder(config(tie_embeddings=False, rope_theta=1e6)),
     "llama": lambda: Decoder(config(qk_norm=False)),
     "qwen2": lambda: Decoder(config(qk_norm=False, qkv_bias=True, head_dim=8)),
+    "llama-yarn": lambda: Decoder(config(qk_norm=False, rope_scaling=YARN)),
+    "llama-linear": lambda: Decoder(config(qk_norm=False, rope_scaling={"kind": "linear", "factor": 3.0})),
+    "llama3": lambda: Decoder(config(qk_norm=False, context_length=64, rope_scaling=LLAMA3)),
+    "mistral": lambda: Decoder(config(qk_norm=False, window=5)),
+    "gpt2": lambda: Decoder(gpt2_config()),
     "bert": lambda: Encoder(encoder_config()),
     "bert-pooler": lambda: Encoder(encoder_config(pooler=True)),
+    "bert-masked": lambda: MaskedLanguageModel(Encoder(encoder_config())),
+    "modernbert": lambda: Encoder(modernbert_config()),
+    "modernbert-masked": lambda: MaskedLanguageModel(Encoder(modernbert_config())),
+    "t5": lambda: EncoderDecoder(t5_config()),
+    "t5-1.1": lambda: EncoderDecoder(t5_config(activation="geglu_tanh", scale_head=False)),
     "classifier": classifier,
 }
 
@@ -55,8 +102,8 @@ def shake(model: torch.nn.Module) -> None:
     """Random norms and biases: a swapped pair would not show at their initial ones and zeros."""
     generator = torch_generator(3, "shake")
     with torch.no_grad():
-        for _, parameter in sorted(model.named_parameters()):
-            if parameter.dim() == 1:
+        for name, parameter in sorted(model.named_parameters()):
+            if parameter.dim() == 1 or "position" in name or "relative" in name:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
 
 
@@ -82,13 +129,23 @@ def test_transformers_computes_the_same(name: str, ids: Tensor, tmp_path: Path) 
         expected = theirs(ids, attention_mask=mask).last_hidden_state
         torch.testing.assert_close(model(ids, mask)[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=0)
         torch.testing.assert_close(model(ids), theirs(ids).last_hidden_state, atol=1e-5, rtol=0)
+    elif isinstance(model, MaskedLanguageModel):
+        theirs = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path)
+        torch.testing.assert_close(model(ids), theirs(ids).logits, atol=1e-5, rtol=0)
+    elif isinstance(model, EncoderDecoder):
+        theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+        mask, targets = torch.ones_like(ids), ids.flip(1)[:, :15]
+        mask[1, 9:] = 0
+        expected = theirs(input_ids=ids, attention_mask=mask, decoder_input_ids=targets).logits
+        torch.testing.assert_close(model(ids, targets, mask), expected, atol=1e-5, rtol=0)
+        assert theirs.generation_config.decoder_start_token_id == 1
     else:
         theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
         ids[0, 13:], ids[2, :4] = 1, 1
         torch.testing.assert_close(model(ids), theirs(ids).logits, atol=1e-5, rtol=0)
-    assert model.config.parameter_count() == sum(
-        parameter.numel() for key, parameter in model.named_parameters() if key != "score.weight"
-    )
+    body = {"SequenceClassifier": "decoder", "MaskedLanguageModel": "encoder"}.get(type(model).__name__, "")
+    counted = model.get_submodule(body).parameters()
+    assert model.config.parameter_count() == sum(parameter.numel() for parameter in counted)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -107,11 +164,12 @@ def test_round_trips_are_equal_to_the_bit_and_the_byte(name: str, dtype: torch.d
     assert all((tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes() for file in files)
 
 
-@pytest.mark.parametrize("family", ["Qwen3", "Qwen2", "Llama"])
+@pytest.mark.parametrize("family", ["Qwen3", "Qwen2", "Llama", "Mistral"])
 def test_what_transformers_writes_loads(family: str, ids: Tensor, tmp_path: Path) -> None:
     settings = getattr(transformers, f"{family}Config")(
         vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
         intermediate_size=48, max_position_embeddings=64, tie_word_embeddings=False, rope_theta=50_000.0,
+        pad_token_id=None,
     )  # fmt: skip
     theirs = getattr(transformers, f"{family}ForCausalLM")(settings).eval()
     theirs.save_pretrained(tmp_path, max_shard_size="20KB")
@@ -136,6 +194,37 @@ def test_minilm_gives_the_hidden_states_of_transformers() -> None:
     torch.testing.assert_close(ours[real], expected[real], atol=1e-5, rtol=0)
 
 
+def test_what_transformers_writes_of_other_families_loads(ids: Tensor, tmp_path: Path) -> None:
+    shape = {"vocab_size": 60, "pad_token_id": 0}
+    gpt2 = transformers.GPT2Config(
+        **shape, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=0, eos_token_id=0
+    )
+    small = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+    modernbert = transformers.ModernBertConfig(
+        **shape, **small, local_attention=8, cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2
+    )
+    t5 = transformers.T5Config(**shape, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_decoder_layers=3, num_heads=4)
+    for name, theirs in (
+        ("gpt2", transformers.GPT2LMHeadModel(gpt2)),
+        ("modernbert", transformers.ModernBertModel(modernbert)),
+        ("t5", transformers.T5ForConditionalGeneration(t5)),
+    ):
+        theirs.eval().save_pretrained(tmp_path / name)
+        ours = load_model(tmp_path / name)
+        if name == "modernbert":
+            torch.testing.assert_close(ours(ids), theirs(ids).last_hidden_state, atol=1e-5, rtol=0)
+        elif name == "t5":
+            expected = theirs(input_ids=ids, decoder_input_ids=ids[:, :7]).logits
+            torch.testing.assert_close(ours(ids, ids[:, :7]), expected, atol=1e-5, rtol=0)
+        else:
+            torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-5, rtol=0)
+    # The first GPT-2 files hold the bare model's names, and causal masks.
+    bare = {name.removeprefix("transformer."): x for name, x in load_file(tmp_path / "gpt2/model.safetensors").items()}
+    save_file(bare | {"h.0.attn.bias": torch.ones(1, 1, 64, 64)}, tmp_path / "gpt2/model.safetensors")
+    ours = load_model(tmp_path / "gpt2")
+    assert torch.equal(ours(ids), load_model(tmp_path / "gpt2")(ids))
+
+
 def saved(path: Path, model: Any = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     save_model(model or Decoder(config()), path)
     tensors = {name: tensor.clone() for name, tensor in load_file(path / "model.safetensors").items()}
@@ -145,7 +234,7 @@ def saved(path: Path, model: Any = None) -> tuple[dict[str, Any], dict[str, Tens
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel is not supported.*Qwen3ForCausalLM"),
+        ({"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM is not supported.*Qwen3ForCausalLM"),
         ({"architectures": None}, "not named"),
         ({"hidden_size": "wide"}, "'hidden_size' must be of type int"),
         ({"hidden_size": None}, "'hidden_size' is missing"),
@@ -156,7 +245,7 @@ def saved(path: Path, model: Any = None) -> tuple[dict[str, Any], dict[str, Tens
         ({"vocab_size": 61}, r"shape \(60, 32\), and config.json asks for \(61, 32\)"),
         ({"num_key_value_heads": 3}, "multiple of kv_heads"),
         ({"hidden_act": "relu"}, "'hidden_act' is 'relu'"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "'yarn'"),
+        ({"rope_parameters": {"rope_type": "longrope"}}, "'longrope'"),
         ({"attention_bias": True}, "attention_bias"),
         ({"eos_token_id": 60}, "eos_token_id"),
         ({"eos_token_id": {"a": []}}, "eos_token_id"),
@@ -181,7 +270,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"'model.norm.weight' is torch.float64"):
         load_model(tmp_path)
     save_file({**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"] + 1}, weights)
-    with pytest.raises(FormatError, match="differs from the embedding"):
+    with pytest.raises(FormatError, match=r"differs from 'model\.embed_tokens\.weight'"):
         load_model(tmp_path)
     save_file({**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, weights)
     assert isinstance(load_model(tmp_path), Decoder)

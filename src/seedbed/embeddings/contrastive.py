@@ -171,8 +171,9 @@ def new_encoder(config: ContrastiveConfig, tokenizer: Any, texts: Sequence[str])
     )
     model = Encoder(shape, torch_generator(config.seed, "encoder"))
     with torch.no_grad():
-        model.position_embedding.weight.zero_()
-        model.type_embedding.weight.zero_()
+        for added in (model.position_embedding, model.type_embedding):
+            assert added is not None
+            added.weight.zero_()
         if config.cooccurrence_window:
             encoded: Ragged = tokenizer.encode_batch(list(texts))
             vectors = cooccurrence_vectors(

@@ -1,18 +1,27 @@
-"""Transformers: configs, modules, key-value caches, and Hugging Face directories."""
+"""Transformers and the recurrent networks they replaced: configs, modules, caches, and Hugging Face directories."""
 
 from . import attention
 from .cache import KeyValueCache
-from .config import ModelConfig
+from .config import LatentAttention, ModelConfig, RopeScaling
+from .feedforward import balance_loss
+from .flash import attend_online
+from .heads import MaskedLanguageModel, SequenceClassifier
 from .huggingface import load_model, save_model
-from .transformer import Decoder, Encoder, SequenceClassifier
+from .transformer import Decoder, Encoder, EncoderDecoder
 
 __all__ = [
     "Decoder",
     "Encoder",
+    "EncoderDecoder",
     "KeyValueCache",
+    "LatentAttention",
+    "MaskedLanguageModel",
     "ModelConfig",
+    "RopeScaling",
     "SequenceClassifier",
+    "attend_online",
     "attention",
+    "balance_loss",
     "load_model",
     "save_model",
 ]

@@ -5,6 +5,8 @@ B rows, S capacity in tokens, T new tokens, G key-value heads, D head width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from .config import ModelConfig
 
 
 class KeyValueCache:
-    """Keys and values of `batch` rows in one block per layer, written in place.
+    """Keys and values (of latent attention: latents and rotary keys) of `batch` rows in one block per layer, in place.
 
     Rows may have different lengths: token t of a row lies in column t, and columns from the row's length on hold
     leftovers that the mask hides and later tokens overwrite. `used` is the longest row's length, known without asking
@@ -28,10 +30,11 @@ class KeyValueCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        shape = (batch, capacity, config.kv_heads, config.head_dim)
+        first, second = ((batch, capacity, *shape) for shape in config.cache_shapes())
         # Zeros, not empty memory: a hidden column is multiplied by a weight of zero, which a stray NaN would survive.
-        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)]
-        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.layers)]
+        self.keys = [torch.zeros(first, device=device, dtype=dtype) for _ in range(config.layers)]
+        self.values = [torch.zeros(second, device=device, dtype=dtype) for _ in range(config.layers)]
+        self._memory: dict[int, tuple[Tensor, Tensor]] = {}
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
         self.capacity, self.used = capacity, 0
         self._places: Tensor | None = None
@@ -71,6 +74,12 @@ class KeyValueCache:
         values.flatten(0, 1).index_copy_(0, self._places, v_BTGD.flatten(0, 1))
         return keys[:, : self.used + tokens], values[:, : self.used + tokens]
 
+    def memory(self, layer: int, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Keys and values of what cross-attention reads, (B, S, G, D): computed by the first step and kept."""
+        if layer not in self._memory:
+            self._memory[layer] = compute()
+        return self._memory[layer]
+
     def finish(self) -> None:
         """Count the tokens of this step."""
         self.lengths += self._incoming
@@ -84,4 +93,8 @@ class KeyValueCache:
         """Keep only `rows` (int64), in that order; a row may be repeated to share a prefix among samples."""
         self.keys = [block.index_select(0, rows) for block in self.keys]
         self.values = [block.index_select(0, rows) for block in self.values]
+        self._memory = {
+            layer: (keys.index_select(0, rows), values.index_select(0, rows))
+            for layer, (keys, values) in self._memory.items()
+        }
         self.lengths = self.lengths.index_select(0, rows)

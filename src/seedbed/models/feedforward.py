@@ -1,9 +1,17 @@
-"""Feed-forward sublayers, and the linear layer of all sublayers."""
+"""Feed-forward sublayers, a mixture of them, and the linear layer of all sublayers.
+
+B batch, T tokens, C model width, N tokens of all rows, E experts.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .config import GATED, ModelConfig
 
 
 class Linear(nn.Linear):
@@ -13,26 +21,91 @@ class Linear(nn.Linear):
         """Left to `initialise`."""
 
 
-class SwiGLU(nn.Module):
-    """down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
 
-    def __init__(self, width: int, intermediate: int) -> None:
+
+def _relu_squared(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "swiglu": F.silu,
+    "geglu": F.gelu,
+    "geglu_tanh": _gelu_tanh,
+    "gelu": F.gelu,
+    "gelu_tanh": _gelu_tanh,
+    "relu": F.relu,
+    "relu2": _relu_squared,
+}
+
+
+class FeedForward(nn.Module):
+    """down(activation(up(x))): GELU (Hendrycks and Gimpel 2016), ReLU, ReLU² (So et al. 2021)."""
+
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = Linear(width, intermediate, bias=False)
-        self.up_proj = Linear(width, intermediate, bias=False)
-        self.down_proj = Linear(intermediate, width, bias=False)
+        self.activation = ACTIVATIONS[config.activation]
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.feedforward_bias)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.feedforward_bias)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x_BTC)) * self.up_proj(x_BTC))
+        return self.down_proj(self.activation(self.up_proj(x_BTC)))
 
 
-class GELU(nn.Module):
-    """down(gelu(up(x))) with biases and the exact GELU, as in BERT."""
+class GatedFeedForward(nn.Module):
+    """down(activation(gate(x)) * up(x)): SwiGLU and GeGLU (Shazeer 2020)."""
 
-    def __init__(self, width: int, intermediate: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.up_proj = Linear(width, intermediate)
-        self.down_proj = Linear(intermediate, width)
+        self.activation = ACTIVATIONS[config.activation]
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.feedforward_bias)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.feedforward_bias)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.feedforward_bias)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        return self.down_proj(F.gelu(self.up_proj(x_BTC)))
+        return self.down_proj(self.activation(self.gate_proj(x_BTC)) * self.up_proj(x_BTC))
+
+
+class MixtureOfExperts(nn.Module):
+    """A token goes to the `experts_per_token` experts that the router scores highest, weighted by the softmax over
+    those (Mixtral, Jiang et al. 2024, section 2.1).
+
+    After a forward pass `balance_loss` holds the load-balancing loss of that pass (Fedus et al. 2022, equation 4: E
+    times the sum over experts of the share of choices times the mean router probability; 1 where all are equal), with
+    its graph: an objective adds it. `load` (E,) is the share of choices that went to each expert.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.chosen = config.experts_per_token
+        self.router = Linear(config.hidden_size, config.experts, bias=False)
+        self.experts = nn.ModuleList(feedforward(config) for _ in range(config.experts))
+        self.balance_loss: Tensor | None = None
+        self.load: Tensor | None = None
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        x_NC = x_BTC.flatten(0, -2)
+        probabilities_NE = self.router(x_NC).softmax(dim=-1, dtype=torch.float32)
+        weights_NK, experts_NK = probabilities_NE.topk(self.chosen, dim=-1)
+        weights_NK = (weights_NK / weights_NK.sum(dim=-1, keepdim=True)).to(x_NC.dtype)
+        mixed_NC = torch.zeros_like(x_NC)
+        for number, expert in enumerate(self.experts):
+            tokens, places = (experts_NK == number).nonzero(as_tuple=True)
+            if len(tokens):
+                mixed_NC.index_add_(0, tokens, expert(x_NC[tokens]) * weights_NK[tokens, places, None])
+        share_E = F.one_hot(experts_NK, len(self.experts)).float().mean(dim=(0, 1))
+        self.load = share_E
+        self.balance_loss = len(self.experts) * (share_E * probabilities_NE.mean(dim=0)).sum()
+        return mixed_NC.view_as(x_BTC)
+
+
+def feedforward(config: ModelConfig) -> FeedForward | GatedFeedForward:
+    """One feed-forward of the config's kind."""
+    return GatedFeedForward(config) if config.activation in GATED else FeedForward(config)
+
+
+def balance_loss(model: nn.Module) -> Tensor | None:
+    """The mean load-balancing loss of a model's mixtures in its last forward pass; None where it has none."""
+    losses = [m.balance_loss for m in model.modules() if isinstance(m, MixtureOfExperts) and m.balance_loss is not None]
+    return torch.stack(losses).mean() if losses else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,28 +20,12 @@ from ..core.artifacts import write_atomically
 from ..core.config import build
 from ..core.errors import FormatError, disk_errors
 from .config import ModelConfig
-from .families import BERT, FAMILIES, LLAMA, QWEN2, QWEN3, QWEN3_CLASSIFIER, ConfigReader, Family
-from .transformer import Decoder, Encoder, SequenceClassifier
-
-Model: TypeAlias = Decoder | Encoder | SequenceClassifier
+from .families import FAMILIES, ConfigReader, Family, Model, family_named, family_of, plain_rope
+from .heads import SequenceClassifier
+from .transformer import Decoder, EncoderDecoder
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LARGEST_CONFIG = 1 << 20
-
-
-def family_of(model: Model) -> Family:
-    """The Hugging Face architecture that computes what `model` computes."""
-    if isinstance(model, Encoder):
-        return BERT
-    config = model.config
-    if config.qk_norm and not config.qkv_bias:
-        return QWEN3_CLASSIFIER if isinstance(model, SequenceClassifier) else QWEN3
-    if isinstance(model, Decoder) and not config.qk_norm:
-        return QWEN2 if config.qkv_bias else LLAMA
-    raise FormatError(
-        f"no architecture is a {type(model).__name__} with qk_norm={config.qk_norm}, qkv_bias={config.qkv_bias}",
-        hint="Use qk_norm without qkv_bias.",
-    )
 
 
 def save_model(model: Model, directory: str | Path, tokenizer: Any = None) -> None:
@@ -49,15 +33,17 @@ def save_model(model: Model, directory: str | Path, tokenizer: Any = None) -> No
 
     The same weights give the same bytes.
     """
-    directory, family = Path(directory), family_of(model)
-    plain = _blank(family, model.config, model.labels if isinstance(model, SequenceClassifier) else 0)
+    directory, family, config = Path(directory), family_of(model), plain_rope(model.config)
+    plain = _blank(family, config, model.labels if isinstance(model, SequenceClassifier) else 0)
     extra = sorted(model.state_dict().keys() - plain.state_dict().keys())
     if extra:
         raise FormatError(
             f"{family.architecture} has no place for {_some(extra)}", hint="Merge an adapter before saving the model."
         )
-    tensors = {family.module_path(_backbone_name(name)): tensor for name, tensor in model.state_dict().items()}
-    tensors = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    tensors = {family.module_path(name): tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    if family.pack is not None:
+        tensors = family.pack(tensors, config)
+    tensors = {name: tensors[name].contiguous() for name in sorted(tensors)}
     dtype = next(iter(tensors.values())).dtype
     if any(tensor.dtype != dtype for tensor in tensors.values()):
         raise FormatError("the model's parameters are of different dtypes", hint="Convert it with model.to(dtype).")
@@ -65,7 +51,7 @@ def save_model(model: Model, directory: str | Path, tokenizer: Any = None) -> No
         "architectures": [family.architecture],
         "model_type": family.model_type,
         "dtype": str(dtype).removeprefix("torch."),
-        **family.write_config(model.config),
+        **family.write_config(config),
     }
     if isinstance(model, SequenceClassifier):
         values["id2label"] = {str(label): f"LABEL_{label}" for label in range(model.labels)}
@@ -73,8 +59,10 @@ def save_model(model: Model, directory: str | Path, tokenizer: Any = None) -> No
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         write_atomically(directory / "model.safetensors", save(tensors, metadata={"format": "pt"}))
-        if isinstance(model, Decoder):
-            ends = {"eos_token_id": model.config.eos_token_id, "pad_token_id": model.config.pad_token_id}
+        if isinstance(model, Decoder | EncoderDecoder):
+            ends = {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id}
+            if isinstance(model, EncoderDecoder):
+                ends["decoder_start_token_id"] = config.bos_token_id
             write_atomically(directory / "generation_config.json", json_bytes(ends))
         write_atomically(directory / "config.json", json_bytes(values))
         if tokenizer is not None:
@@ -91,22 +79,20 @@ def load_model(directory: str | Path, *, dtype: torch.dtype | None = None, devic
     values = read_json(directory / "config.json")
     names = values.get("architectures")
     names = names if isinstance(names, list) else []
-    family = next((FAMILIES[name] for name in names if isinstance(name, str) and name in FAMILIES), None)
+    family = family_named([name for name in names if isinstance(name, str)], values)
     if family is None:
         raise FormatError(
             f"architecture {', '.join(map(str, names))[:200] or 'not named'} is not supported",
             where=directory / "config.json",
             hint=f"Supported: {', '.join(FAMILIES)}.",
         )
-    tensors = _read_tensors(directory)
-    for name in family.ignored:
-        tensors.pop(name, None)
+    tensors = _their_tensors(family, directory)
     fields = family.read_config(ConfigReader(values, directory / "config.json"))
-    if family is BERT:
-        fields["pooler"] = "pooler.dense.weight" in tensors
+    if family.refine is not None:
+        family.refine(fields, tensors)
     config = build(ModelConfig, fields, where=directory / "config.json")
     # Shapes are compared before memory is taken: the config alone may claim any size.
-    model = _blank(family, config, _labels(values, directory) if family is QWEN3_CLASSIFIER else 0)
+    model = _blank(family, config, _labels(values, directory) if family.classifies else 0)
     _assign(model, family, tensors, directory)
     return model.to(device=device, dtype=dtype).eval()
 
@@ -121,18 +107,29 @@ def _labels(values: Mapping[str, Any], directory: Path) -> int:
 def _blank(family: Family, config: ModelConfig, labels: int) -> Model:
     """The model of `config` without memory."""
     with torch.device("meta"):
-        if family is BERT:
-            return Encoder(config)
-        return SequenceClassifier(Decoder(config), labels) if family is QWEN3_CLASSIFIER else Decoder(config)
+        return family.build(config, labels)
+
+
+def _their_tensors(family: Family, directory: Path) -> dict[str, Tensor]:
+    """The tensors of a directory under the names of the whole architecture, without what is no parameter."""
+    tensors = _read_tensors(directory)
+    if family.ignored is not None:
+        tensors = {name: tensor for name, tensor in tensors.items() if not family.ignored.fullmatch(name)}
+    if family.base and not any(name.startswith(family.base) for name in tensors):
+        tensors = {family.base + name: tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def _assign(model: Model, family: Family, tensors: dict[str, Tensor], directory: Path) -> None:
-    wanted = {family.module_path(_backbone_name(name)): (name, meta) for name, meta in model.state_dict().items()}
-    # Some writers store the tied head a second time.
-    if model.config.tie_embeddings and "lm_head.weight" in tensors and isinstance(model, Decoder):
-        if not torch.equal(tensors["lm_head.weight"], tensors.get("model.embed_tokens.weight", torch.empty(0))):
-            raise FormatError("'lm_head.weight' differs from the embedding it is tied to", where=directory)
-        del tensors["lm_head.weight"]
+    wanted = {family.module_path(name): (name, meta) for name, meta in model.state_dict().items()}
+    # Some writers store a tied tensor a second time.
+    for name, original in family.tied.items():
+        if name in tensors and name not in wanted:
+            if original not in tensors or not torch.equal(tensors[name], tensors[original]):
+                raise FormatError(f"'{name}' differs from '{original}', which it is tied to", where=directory)
+            del tensors[name]
+    if family.unpack is not None:
+        tensors = family.unpack(tensors, model.config)
     missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or unknown:
         parts = [
@@ -201,10 +198,6 @@ def json_bytes(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
 
 
-def _backbone_name(name: str) -> str:
-    return name.removeprefix("decoder.")
-
-
 def _some(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
@@ -212,8 +205,6 @@ def _some(names: list[str], most: int = 5) -> str:
 def module_paths(model: nn.Module) -> dict[str, str]:
     """Our path of every linear layer -> its path in the Hugging Face model."""
     family = family_of(model)  # type: ignore[arg-type]
-    return {
-        name: family.module_path(_backbone_name(name))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-    }
+    if family.pack is not None:
+        raise FormatError(f"{family.architecture} stores several layers as one, which adapters here cannot name")
+    return {name: family.module_path(name) for name, module in model.named_modules() if isinstance(module, nn.Linear)}

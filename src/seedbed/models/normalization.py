@@ -53,5 +53,5 @@ class _RMSNorm(torch.autograd.Function):
 class LayerNorm(nn.LayerNorm):
     """(x - mean) / sqrt(variance + epsilon) * weight + bias (Ba et al. 2016)."""
 
-    def __init__(self, width: int, epsilon: float) -> None:
-        super().__init__(width, eps=epsilon)
+    def __init__(self, width: int, epsilon: float, bias: bool = True) -> None:
+        super().__init__(width, eps=epsilon, bias=bias)

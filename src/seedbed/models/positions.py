@@ -1,28 +1,72 @@
-"""Positions: rotary tables and their application.
+"""Positions: sinusoids, and rotary tables with their extensions.
 
 B batch, T tokens, H heads, D head width.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .config import RopeScaling
+
 Rotation = tuple[Tensor, Tensor]
+
+
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """(..., width): sines in even places, cosines in odd ones, of wavelengths from 2 pi to 20,000 pi (Vaswani et al.
+    2017, section 3.5)."""
+    frequencies = 10_000.0 ** (-torch.arange(0, width, 2, device=positions.device).float() / width)
+    angles = positions[..., None].float() * frequencies
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)[..., :width]
+
+
+def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None = None) -> tuple[Tensor, float]:
+    """Radians per position of each pair of dimensions (D/2,), and the factor that queries and keys grow by."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
+    if scaling is not None and scaling.kind == "ntk":
+        theta *= scaling.factor ** (head_dim / (head_dim - 2)) if head_dim > 2 else scaling.factor
+    frequencies = 1.0 / (theta**exponents)
+    if scaling is None or scaling.kind == "ntk":
+        return frequencies, 1.0
+    slow = frequencies / scaling.factor
+    if scaling.kind == "linear":
+        return slow, 1.0
+    if scaling.kind == "yarn":
+        return _yarn(frequencies, slow, head_dim, theta, scaling)
+    # Llama 3: keep what turns often within the original context, divide what turns seldom, and mix in between.
+    turns = scaling.original_context * frequencies / (2 * math.pi)
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    share = ((turns - low) / (high - low)).clamp(0, 1)
+    return (1 - share) * slow + share * frequencies, 1.0
+
+
+def _yarn(frequencies: Tensor, slow: Tensor, head_dim: int, theta: float, scaling: RopeScaling) -> tuple[Tensor, float]:
+    """YaRN (Peng et al. 2023): "NTK-by-parts" (section 3.2) and the attention's temperature (section 3.4)."""
+
+    def dimension(turns: float) -> float:  # where a pair turns so many times within the original context
+        return head_dim * math.log(scaling.original_context / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    first = max(math.floor(dimension(scaling.beta_fast)), 0)
+    last = min(math.ceil(dimension(scaling.beta_slow)), head_dim - 1)
+    ramp = ((torch.arange(head_dim // 2).float() - first) / max(last - first, 0.001)).clamp(0, 1)
+    factor = scaling.attention_factor or 0.1 * math.log(scaling.factor) + 1.0
+    return slow * ramp + frequencies * (1 - ramp), factor
 
 
 class Rotary:
     """Cosines and sines of every position, computed once and kept per device and dtype (Su et al. 2021).
 
     Dimension d is paired with d + D/2, as in the Hugging Face layouts. The tables are not parameters and not in a
-    state dict: they follow from `head_dim` and `theta`.
+    state dict: they follow from the arguments.
     """
 
-    def __init__(self, head_dim: int, theta: float) -> None:
-        self.head_dim, self.theta = head_dim, theta
+    def __init__(self, head_dim: int, theta: float, scaling: RopeScaling | None = None) -> None:
+        self.head_dim, self.theta, self.scaling = head_dim, theta, scaling
         self._tables: dict[tuple[torch.device, torch.dtype], Rotation] = {}
 
     def table(self, length: int, like: Tensor) -> Rotation:
@@ -31,12 +75,12 @@ class Rotary:
         table = self._tables.get(key)
         if table is None or table[0].shape[0] < length:
             size = max(256, 1 << (length - 1).bit_length())
-            with torch.inference_mode(False):  # the table outlives a call made for inference alone
-                exponents = torch.arange(0, self.head_dim, 2, dtype=torch.int64, device=like.device).float()
-                frequencies = 1.0 / (self.theta ** (exponents / self.head_dim))
-                angles = torch.arange(size, device=like.device).float()[:, None] * frequencies
+            with torch.inference_mode(False), torch.device(like.device):  # it outlives a call made for inference alone
+                frequencies, factor = rotary_frequencies(self.head_dim, self.theta, self.scaling)
+                angles = torch.arange(size).float()[:, None] * frequencies
                 angles = torch.cat((angles, angles), dim=-1)
-                table = self._tables[key] = angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+                table = (angles.cos() * factor).to(like.dtype), (angles.sin() * factor).to(like.dtype)
+            self._tables[key] = table
         return table
 
     def sequence(self, length: int, like: Tensor) -> Rotation:

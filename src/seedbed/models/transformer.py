@@ -1,6 +1,6 @@
-"""Transformers: a Qwen3-shaped decoder, a BERT-shaped encoder, and a classifier on top of a decoder.
+"""The three transformers: decoder-only, encoder-only, encoder-decoder.
 
-B batch, T tokens, C model width, V vocabulary.
+B batch, T tokens, S source tokens, C model width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -10,49 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.errors import ConfigError, DataError
-from ..core.randomness import torch_generator
-from .attention import Attention
+from .block import Stack, embedding, initialise, norm
 from .cache import KeyValueCache
 from .config import ModelConfig
-from .feedforward import GELU, Linear, SwiGLU
-from .normalization import LayerNorm, RMSNorm
-from .positions import Rotary, Rotation
+from .feedforward import Linear
+from .masks import additive
 
 
-class DecoderBlock(nn.Module):
-    """x + attention(norm(x)), then x + feedforward(norm(x))."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.attention_norm = RMSNorm(config.hidden_size, config.norm_epsilon)
-        self.attention = Attention(
-            config.hidden_size,
-            config.heads,
-            config.kv_heads,
-            config.head_dim,
-            qkv_bias=config.qkv_bias,
-            qk_norm_epsilon=config.norm_epsilon if config.qk_norm else None,
-        )
-        self.feedforward_norm = RMSNorm(config.hidden_size, config.norm_epsilon)
-        self.feedforward = SwiGLU(config.hidden_size, config.intermediate_size)
-
-    def forward(
-        self,
-        x_BTC: Tensor,
-        rotation: Rotation,
-        mask: Tensor | None,
-        cache: KeyValueCache | None,
-        layer: int,
-    ) -> Tensor:
-        attended = self.attention(
-            self.attention_norm(x_BTC), rotation=rotation, mask=mask, causal=mask is None, cache=cache, layer=layer
-        )
-        x_BTC = x_BTC + attended
-        return x_BTC + self.feedforward(self.feedforward_norm(x_BTC))
-
-
-class Decoder(nn.Module):
-    """Decoder-only language model: embedding, pre-norm blocks, norm, head (the embedding's transpose when tied).
+class Decoder(Stack):
+    """Decoder-only language model: embedding, blocks, norm, head (the embedding's transpose when tied).
 
     Args:
         config: of kind "decoder".
@@ -60,14 +26,10 @@ class Decoder(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        _require_kind(config, "decoder")
-        self.config = config
-        self.embedding = _embedding(config.vocab_size, config.hidden_size)
-        self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.layers))
-        self.norm = RMSNorm(config.hidden_size, config.norm_epsilon)
+        require_kind(config, "decoder")
+        super().__init__(config, config.layers, causal=True)
+        self.embedding = embedding(config.vocab_size, config.hidden_size)
         self.lm_head = None if config.tie_embeddings else Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.rotary = Rotary(config.head_dim, config.rope_theta)
         initialise(self, config.layers, generator)
 
     def hidden(
@@ -81,42 +43,23 @@ class Decoder(nn.Module):
 
         Args:
             ids_BT: int token ids below the vocabulary's size.
-            positions_BT: int64 rotary positions; by default 0..T-1, or those after what the cache holds.
+            positions_BT: int64 positions; by default 0..T-1, or those after what the cache holds.
             mask: bool (True = may attend) or additive, broadcastable to (B, H, T, S). None: causal, which right-padded
                 batches need no mask under.
             cache: earlier tokens' keys and values; the new ones are added.
         """
-        x_BTC = self.embedding(ids_BT)
-        if cache is not None:
-            column_positions, cache_mask = cache.begin(ids_BT.shape[1], x_BTC.dtype)
-            mask = cache_mask if mask is None else mask
-            if positions_BT is None and cache.used:
-                positions_BT = column_positions
-        if positions_BT is None:
-            rotation = self.rotary.sequence(ids_BT.shape[1], x_BTC)
-        else:
-            rotation = self.rotary.at(positions_BT, self._position_limit(positions_BT, cache), x_BTC)
-        for layer, block in enumerate(self.blocks):
-            x_BTC = block(x_BTC, rotation, mask, cache, layer)
-        if cache is not None:
-            cache.finish()
-        return self.norm(x_BTC)
-
-    def _position_limit(self, positions_BT: Tensor, cache: KeyValueCache | None) -> int:
-        if cache is not None:
-            return max(cache.capacity, self.config.context_length)
-        return max(self.config.context_length, int(positions_BT.max()) + 1)
+        return super().forward(self.embedding(ids_BT), positions_BT, mask, cache)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., C)."""
-        return F.linear(hidden, self.head_weight)
+        return _logits(hidden, self.head_weight, self.config)
 
     @property
     def head_weight(self) -> Tensor:
         """The head's matrix (V, C): for losses that need not hold all logits at once."""
         return self.embedding.weight if self.lm_head is None else self.lm_head.weight
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         ids_BT: Tensor,
         positions_BT: Tensor | None = None,
@@ -127,42 +70,24 @@ class Decoder(nn.Module):
         return self.head(self.hidden(ids_BT, positions_BT, mask, cache))
 
 
-class EncoderBlock(nn.Module):
-    """norm(x + attention(x)), then norm(x + feedforward(x))."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.attention = Attention(
-            config.hidden_size, config.heads, config.kv_heads, config.head_dim, qkv_bias=True, output_bias=True
-        )
-        self.attention_norm = LayerNorm(config.hidden_size, config.norm_epsilon)
-        self.feedforward = GELU(config.hidden_size, config.intermediate_size)
-        self.feedforward_norm = LayerNorm(config.hidden_size, config.norm_epsilon)
-
-    def forward(self, x_BTC: Tensor, mask: Tensor | None) -> Tensor:
-        x_BTC = self.attention_norm(x_BTC + self.attention(x_BTC, mask=mask))
-        return self.feedforward_norm(x_BTC + self.feedforward(x_BTC))
-
-
-class Encoder(nn.Module):
-    """Bidirectional encoder (BERT, Devlin et al. 2019): word, position and token-type embeddings, post-norm blocks.
+class Encoder(Stack):
+    """Bidirectional encoder (BERT, Devlin et al. 2019): embeddings of words, positions and token types, then blocks.
 
     Args as `Decoder`. With `config.pooler` it carries BERT's pooler, which hidden states do not pass through.
     """
 
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        _require_kind(config, "encoder")
-        self.config = config
-        self.embedding = _embedding(config.vocab_size, config.hidden_size)
-        self.position_embedding = _embedding(config.context_length, config.hidden_size)
-        self.type_embedding = _embedding(config.token_types, config.hidden_size)
-        self.embedding_norm = LayerNorm(config.hidden_size, config.norm_epsilon)
-        self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.layers))
+        require_kind(config, "encoder")
+        super().__init__(config, config.layers, causal=False)
+        self.embedding = embedding(config.vocab_size, config.hidden_size)
+        self.type_embedding = embedding(config.token_types, config.hidden_size) if config.token_types else None
+        self.embedding_norm = norm(config) if config.embedding_norm else None
         self.pooler = Linear(config.hidden_size, config.hidden_size) if config.pooler else None
         initialise(self, config.layers, generator)
 
-    def forward(self, ids_BT: Tensor, mask_BT: Tensor | None = None, types_BT: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, ids_BT: Tensor, mask_BT: Tensor | None = None, types_BT: Tensor | None = None
+    ) -> Tensor:
         """Hidden states (B, T, C).
 
         Args:
@@ -173,68 +98,76 @@ class Encoder(nn.Module):
         length = ids_BT.shape[1]
         if length > self.config.context_length:
             raise DataError(f"{length} tokens are more than the encoder's context of {self.config.context_length}")
-        types = self.type_embedding.weight[0] if types_BT is None else self.type_embedding(types_BT)
-        x_BTC = self.embedding(ids_BT) + types + self.position_embedding.weight[:length]
-        x_BTC = self.embedding_norm(x_BTC)
-        mask = None
-        if mask_BT is not None:
-            padding = ~mask_BT.bool()[:, None, None, :]
-            mask = torch.zeros(padding.shape, dtype=x_BTC.dtype, device=padding.device)
-            mask = mask.masked_fill_(padding, float("-inf"))
-        for block in self.blocks:
-            x_BTC = block(x_BTC, mask)
-        return x_BTC
+        x_BTC = self.embedding(ids_BT)
+        if self.type_embedding is not None:
+            x_BTC = x_BTC + (self.type_embedding.weight[0] if types_BT is None else self.type_embedding(types_BT))
+        mask = None if mask_BT is None else padding_mask(mask_BT, x_BTC.dtype)
+        return super().forward(x_BTC, mask=mask)
+
+    def add_positions(self, x_BTC: Tensor, positions_BT: Tensor | None = None) -> Tensor:
+        x_BTC = super().add_positions(x_BTC, positions_BT)
+        return x_BTC if self.embedding_norm is None else self.embedding_norm(x_BTC)
 
 
-class SequenceClassifier(nn.Module):
-    """Scores of whole sequences, read at the last token that is not padding: with one label, a reward model.
+class EncoderDecoder(nn.Module):
+    """The transformer of Vaswani et al. 2017 (by default) and T5: an encoder reads the source, a decoder that attends
+    to what it made of it writes the target. The embedding is shared.
 
-    Saved as `Qwen3ForSequenceClassification`. The head starts at zero, so that an untrained model scores all alike.
+    Args as `Decoder`.
     """
 
-    def __init__(self, decoder: Decoder, labels: int = 1) -> None:
+    def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
+        require_kind(config, "encoder-decoder")
         super().__init__()
-        if decoder.config.pad_token_id is None:
-            raise ConfigError("a sequence classifier finds the last token by the padding", where="pad_token_id")
-        self.config, self.labels = decoder.config, labels
-        self.decoder = decoder
-        self.score = Linear(decoder.config.hidden_size, labels, bias=False)
-        nn.init.zeros_(self.score.weight)
+        self.config = config
+        self.embedding = embedding(config.vocab_size, config.hidden_size)
+        self.encoder = Stack(config, config.encoder_layers, causal=False)
+        self.decoder = Stack(config, config.layers, causal=True, cross=True)
+        self.lm_head = None if config.tie_embeddings else Linear(config.hidden_size, config.vocab_size, bias=False)
+        initialise(self, config.layers, generator)
 
-    def forward(self, ids_BT: Tensor) -> Tensor:
-        """(B, labels), for right- or left-padded ids; a row of padding alone counts as one token."""
-        columns = torch.arange(ids_BT.shape[1], device=ids_BT.device)
-        last_B = ((ids_BT != self.config.pad_token_id) * columns).argmax(dim=-1)
-        hidden_BTC = self.decoder.hidden(ids_BT)
-        return self.score(hidden_BTC[torch.arange(len(ids_BT), device=ids_BT.device), last_B])
+    def encode(self, source_BS: Tensor, source_mask_BS: Tensor | None = None) -> Tensor:
+        """What the encoder makes of source ids: (B, S, C). Mask: True (or 1) at real tokens; None: all are."""
+        x_BSC = self.embedding(source_BS)
+        mask = None if source_mask_BS is None else padding_mask(source_mask_BS, x_BSC.dtype)
+        return self.encoder(x_BSC, mask=mask)
 
+    def decode(
+        self,
+        target_BT: Tensor,
+        memory_BSC: Tensor,
+        source_mask_BS: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Logits (B, T, V) of the tokens behind target ids (B, T), whose first is the start token. With a `cache` the
+        ids are those behind the ones that it holds."""
+        x_BTC = self.embedding(target_BT)
+        mask = None if source_mask_BS is None else padding_mask(source_mask_BS, x_BTC.dtype)
+        hidden_BTC = self.decoder(x_BTC, cache=cache, memory_BSC=memory_BSC, memory_mask=mask)
+        return _logits(hidden_BTC, self.head_weight, self.config)
 
-def initialise(model: nn.Module, layers: int, generator: torch.Generator | None) -> None:
-    """Draw all matrices from `generator`, in the order of their names.
+    @property
+    def head_weight(self) -> Tensor:
+        """The head's matrix (V, C)."""
+        return self.embedding.weight if self.lm_head is None else self.lm_head.weight
 
-    Embeddings: normal 0.02. Linear layers: normal with 1/sqrt(fan in), and those that write to the residual stream
-    divided by sqrt(2 * layers), so that its variance does not grow with depth (GPT-2). Biases: zero. Norms: one.
-    """
-    if generator is None:
-        generator = torch_generator(0, "model")
-    for _, module in sorted(model.named_modules()):
-        if isinstance(module, nn.Embedding) and not module.weight.is_meta:
-            nn.init.normal_(module.weight, std=0.02, generator=generator)
-        elif isinstance(module, nn.Linear) and not module.weight.is_meta:
-            nn.init.normal_(module.weight, std=module.in_features**-0.5, generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, DecoderBlock | EncoderBlock):
-                for writer in (module.attention.o_proj, module.feedforward.down_proj):
-                    writer.weight.mul_((2 * layers) ** -0.5)
-
-
-def _embedding(rows: int, width: int) -> nn.Embedding:
-    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+    def forward(self, source_BS: Tensor, target_BT: Tensor, source_mask_BS: Tensor | None = None) -> Tensor:
+        """Logits (B, T, V): teacher forcing, targets shifted right by the caller."""
+        return self.decode(target_BT, self.encode(source_BS, source_mask_BS), source_mask_BS)
 
 
-def _require_kind(config: ModelConfig, kind: str) -> None:
+def padding_mask(mask_BS: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive (B, 1, 1, S) of a mask that is True (or 1) at real tokens."""
+    return additive(mask_BS.bool()[:, None, None, :], dtype)
+
+
+def _logits(hidden: Tensor, weight: Tensor, config: ModelConfig) -> Tensor:
+    if config.scale_head:
+        hidden = hidden * config.hidden_size**-0.5
+    logits = F.linear(hidden, weight)
+    return config.logit_softcap * torch.tanh(logits / config.logit_softcap) if config.logit_softcap else logits
+
+
+def require_kind(config: ModelConfig, kind: str) -> None:
     if config.kind != kind:
         raise ConfigError(f"expected a config of kind '{kind}', got '{config.kind}'", where="kind")

@@ -1,0 +1,55 @@
+"""Who may see whom, and at what price: windows, attention sinks, ALiBi, and T5's relative positions.
+
+B batch, T queries, S keys, H heads. A distance is query column - key column: positive looks back.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask (True = may attend) as what is added to scores: 0 or -inf. An additive one is returned as it is."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
+
+
+def outside_window(distance: Tensor, window: int, sinks: int, causal: bool) -> Tensor:
+    """True where a key is too far away: causal, `window` or more tokens back; else more than window / 2 either way.
+
+    The first `sinks` keys are never too far (StreamingLLM, Xiao et al. 2024). The last axis of `distance` is the keys'.
+    """
+    far = distance >= window if causal else distance.abs() > window // 2
+    if sinks:
+        far = far & (torch.arange(distance.shape[-1], device=distance.device) >= sinks)
+    return far
+
+
+def alibi_slopes(heads: int) -> Tensor:
+    """The slope of each head (H,): 2^(-8/n), 2^(-16/n), ... for n heads, n a power of two; other counts take the rest
+    from every second slope of twice as many (Press et al. 2022, and its published code)."""
+    nearest = 1 << int(math.log2(heads))
+    slopes = [2.0 ** (-8.0 * (i + 1) / nearest) for i in range(nearest)]
+    slopes += [2.0 ** (-4.0 * (2 * i + 1) / nearest) for i in range(heads - nearest)]
+    return torch.tensor(slopes)
+
+
+def relative_bucket(distance: Tensor, buckets: int, furthest: int, causal: bool) -> Tensor:
+    """The bucket of each distance, int64 (T5, Raffel et al. 2020, section 2.1): near ones have their own, far ones
+    share in logarithmic steps up to `furthest`. Not causal, the second half is for keys ahead; causal, they are in
+    bucket 0."""
+    if causal:
+        ahead = torch.zeros_like(distance)
+        distance = distance.clamp(min=0)
+    else:
+        buckets //= 2
+        ahead = (distance < 0).long() * buckets
+        distance = distance.abs()
+    exact = buckets // 2
+    ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(furthest / exact)
+    far = (exact + (ratio * (buckets - exact)).long()).clamp(max=buckets - 1)
+    return ahead + torch.where(distance < exact, distance, far)
