@@ -24,7 +24,7 @@ import tokenizers as peer
 from tokenizers import pre_tokenizers, trainers
 
 from seedbed.core.console import show, table
-from seedbed.tokenizers import Tokenizer, tokenizer_json, train_bpe
+from seedbed.tokenizers import ByteLevelBPE, Tokenizer, tokenizer_json, train_bpe
 from seedbed.tokenizers.bytelevel import to_bytes
 from seedbed.tokenizers.pretokenizers import PATTERNS
 
@@ -83,8 +83,9 @@ def tiktoken_encoder(ours: Tokenizer) -> Callable[[list[str], int], list[list[in
         import tiktoken
     except ImportError:
         return None
-    ranks = {to_bytes(token): number - 1 for token, number in ours.specification.vocabulary.items() if number}
-    pattern = PATTERNS[ours.specification.pattern].replace(r"\z", "$")
+    ranks = {to_bytes(token): number - 1 for token, number in ours.specification.model.vocabulary.items() if number}
+    assert isinstance(ours.specification.model, ByteLevelBPE)
+    pattern = PATTERNS[ours.specification.model.pattern].replace(r"\z", "$")
     encoding = tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
     return lambda texts, threads: encoding.encode_ordinary_batch(texts, num_threads=threads)
 

@@ -13,7 +13,6 @@ namespace seedbed::tokenizer {
 struct Section {
   std::string_view text;
   const char* readable_end;  // up to here bytes may be read, whatever they hold
-  bool first;                // the text starts here
 };
 
 // The bytes of a section that an id stands for.

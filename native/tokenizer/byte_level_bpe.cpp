@@ -34,7 +34,7 @@ void ByteLevelBpe::encode(const Section& section, State& state, IdBuffer& ids, s
 
 // Words are cut a few ahead of being looked up, so that their buckets come from memory meanwhile.
 void ByteLevelBpe::encode_words(const std::uint8_t* p, const std::uint8_t* end, const std::uint8_t* readable_end,
-                           Words& words, IdBuffer& out) const {
+                               Words& words, IdBuffer& out) const {
   struct Ahead {
     std::string_view word;
     WordCache::Key key;

@@ -58,7 +58,7 @@ void Encoder::encode_text(std::string_view text, bool parse_special, Algorithm::
   added_.split(
       text, parse_special,
       [&](const char* from, const char* to) {
-        const Section section{{from, static_cast<std::size_t>(to - from)}, text.data() + text.size(), from == text.data()};
+        const Section section{{from, static_cast<std::size_t>(to - from)}, text.data() + text.size()};
         const std::size_t before = spans ? spans->size() : 0;
         algorithm_->encode(section, state, ids, spans);
         if (!spans) return;

@@ -77,6 +77,11 @@ def test_damaged_directories(tmp_path, encoder, tokenizer):
     pooling.unlink()
     with pytest.raises(FormatError, match="1_Pooling"):
         SentenceEncoder.load(tmp_path)
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    modules[1]["path"] = "../elsewhere"
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(FormatError, match=r"'\.\./elsewhere' lies outside"):
+        SentenceEncoder.load(tmp_path)
 
 
 def test_fingerprint_follows_what_decides_vectors(encoder, tokenizer):

@@ -27,6 +27,8 @@ from seedbed.models import (
     save_model,
 )
 
+from .shaking import shaken
+
 SMALL = {"vocab_size": 60, "hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16}
 
 
@@ -98,15 +100,6 @@ MODELS: dict[str, Callable[[], Any]] = {
 }
 
 
-def shake(model: torch.nn.Module) -> None:
-    """Random norms and biases: a swapped pair would not show at their initial ones and zeros."""
-    generator = torch_generator(3, "shake")
-    with torch.no_grad():
-        for name, parameter in sorted(model.named_parameters()):
-            if parameter.dim() == 1 or "position" in name or "relative" in name:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
-
-
 @pytest.fixture
 def ids() -> Tensor:
     return torch.randint(2, 60, (3, 21), generator=torch_generator(2, "ids"))
@@ -114,8 +107,7 @@ def ids() -> Tensor:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_transformers_computes_the_same(name: str, ids: Tensor, tmp_path: Path) -> None:
-    model = MODELS[name]()
-    shake(model)
+    model = shaken(MODELS[name]())
     save_model(model, tmp_path)
     if isinstance(model, Decoder):
         theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -219,10 +211,10 @@ def test_what_transformers_writes_of_other_families_loads(ids: Tensor, tmp_path:
         else:
             torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-5, rtol=0)
     # The first GPT-2 files hold the bare model's names, and causal masks.
+    whole = load_model(tmp_path / "gpt2")(ids)
     bare = {name.removeprefix("transformer."): x for name, x in load_file(tmp_path / "gpt2/model.safetensors").items()}
     save_file(bare | {"h.0.attn.bias": torch.ones(1, 1, 64, 64)}, tmp_path / "gpt2/model.safetensors")
-    ours = load_model(tmp_path / "gpt2")
-    assert torch.equal(ours(ids), load_model(tmp_path / "gpt2")(ids))
+    assert torch.equal(load_model(tmp_path / "gpt2")(ids), whole)
 
 
 def saved(path: Path, model: Any = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -285,6 +277,24 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         settings.write_text(text)
         with pytest.raises(FormatError):
             load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "fused"), [("gpt2", "transformer.h.0.attn.c_attn.weight"), ("modernbert", "layers.0.attn.Wqkv.weight")]
+)
+def test_fused_tensors_of_no_shape_are_refused(name: str, fused: str, tmp_path: Path) -> None:
+    _, tensors = saved(tmp_path, MODELS[name]())
+    for wrong in (torch.zeros(()), torch.zeros(5, 5)):
+        save_file({**tensors, fused: wrong}, tmp_path / "model.safetensors")
+        with pytest.raises(FormatError, match=f"'{fused}' has shape"):
+            load_model(tmp_path)
+
+
+def test_layers_without_a_period_are_refused(tmp_path: Path) -> None:
+    values, _ = saved(tmp_path, MODELS["modernbert"]())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "global_attn_every_n_layers": 0}))
+    with pytest.raises(FormatError, match="'global_attn_every_n_layers' is 0"):
+        load_model(tmp_path)
 
 
 def test_models_that_no_architecture_computes_are_not_saved(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from seedbed.core.config import build
 from seedbed.core.errors import ConfigError, DataError
 from seedbed.core.randomness import torch_generator
 from seedbed.models import Decoder, Encoder, KeyValueCache, ModelConfig, SequenceClassifier
-from seedbed.models.attention import Attention, attend, attend_reference
+from seedbed.models.attention import Attention, Sight, attend, attend_reference
 
 SMALL = {"vocab_size": 60, "hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "context_length": 64}
 
@@ -68,7 +68,7 @@ def test_cross_attention_reads_the_memory() -> None:
     x, memory = (torch.randn(2, length, 16, generator=torch_generator(2, length)) for length in (3, 5))
     q, k, v = layer.q_proj(x), layer.k_proj(memory), layer.v_proj(memory)
     mixed = attend_reference(q.view(2, 3, 4, 8), k.view(2, 5, 2, 8), v.view(2, 5, 2, 8))
-    torch.testing.assert_close(layer(x, memory_BSC=memory), layer.o_proj(mixed.flatten(2)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(layer(x, Sight(), memory_BSC=memory), layer.o_proj(mixed.flatten(2)), atol=1e-5, rtol=0)
 
 
 @settings(max_examples=15, deadline=None)

@@ -17,6 +17,7 @@ from seedbed.core.errors import ConfigError, DataError, FormatError
 from seedbed.core.randomness import torch_generator
 from seedbed.models import (
     Decoder,
+    Encoder,
     EncoderDecoder,
     KeyValueCache,
     ModelConfig,
@@ -26,10 +27,13 @@ from seedbed.models import (
 )
 from seedbed.models.attention import attend, attend_reference
 from seedbed.models.config import RopeScaling
+from seedbed.models.families import family_of
 from seedbed.models.feedforward import MixtureOfExperts
 from seedbed.models.masks import alibi_slopes, relative_bucket
-from seedbed.models.positions import rotary_frequencies, sinusoids
+from seedbed.models.positions import rotary_frequencies, rotate, sinusoids
 from seedbed.models.recurrent import RecurrentConfig, RecurrentEncoderDecoder
+
+from .shaking import shaken
 
 SMALL = {"vocab_size": 60, "hidden_size": 32, "layers": 2, "heads": 4, "context_length": 64}
 LATENT = {"rank": 12, "rope_head_dim": 4}
@@ -60,15 +64,6 @@ def config(**changes: Any) -> ModelConfig:
     return build(ModelConfig, {**SMALL, **changes})
 
 
-def shaken(model: torch.nn.Module) -> Any:
-    generator = torch_generator(3, "shake")
-    with torch.no_grad():
-        for name, parameter in sorted(model.named_parameters()):
-            if parameter.dim() == 1 or "relative" in name or "position" in name:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.5)
-    return model.eval()
-
-
 def some_ids(rows: int, length: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 60, (rows, length), generator=torch_generator(seed, "ids"))
 
@@ -96,6 +91,29 @@ def test_what_has_no_hugging_face_layout_is_said(name: str, tmp_path: Any) -> No
             save_model(model, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm_position": "pre"},
+        {"norm_position": "pre", "window": 4},
+        {"norm_position": "pre", "window": 4, "global_every": 2, "activation": "swiglu"},
+        {"activation": "swiglu"},
+        {"positions": "alibi"},
+    ],
+)
+@pytest.mark.parametrize("kind", ["encoder", "encoder-decoder"])
+def test_others_without_a_layout_are_refused_too(kind: str, changes: dict[str, Any], tmp_path: Any) -> None:
+    model = {"encoder": Encoder, "encoder-decoder": EncoderDecoder}[kind](config(kind=kind, **changes))
+    with pytest.raises(FormatError, match="cannot have"):
+        save_model(model, tmp_path)
+
+
+def test_one_rotary_pair_turns_alike_whatever_the_base() -> None:
+    shape = config(heads=16, qk_norm=False, rope_scaling={"kind": "ntk", "factor": 4.0})
+    assert family_of(Decoder(shape)).architecture == "LlamaForCausalLM"
+    assert rotary_frequencies(2, 10_000.0, shape.rope_scaling)[0].tolist() == [1.0]
+
+
 def test_a_latent_cache_is_small() -> None:
     latent, full = config(**VARIANTS["latent"]), config()
     small, large = KeyValueCache(latent, 1, 64), KeyValueCache(full, 1, 64)
@@ -109,7 +127,7 @@ def test_attention_is_as_written_out(name: str) -> None:
     shape, length = model.config, 13
     seen: dict[str, Tensor] = {}
     layer = model.blocks[1].attention
-    layer.register_forward_pre_hook(lambda _, args, kw: seen.update(x=args[0], **kw), with_kwargs=True)
+    layer.register_forward_pre_hook(lambda _, args: seen.update(x=args[0], rotation=args[1].rotation))
     layer.o_proj.register_forward_pre_hook(lambda _, args: seen.update(mixed=args[0]))
     model(some_ids(1, length))
     bias = torch.zeros(4, length, length)
@@ -128,8 +146,6 @@ def test_attention_is_as_written_out(name: str) -> None:
     if layer.q_norm is not None:
         q, k = layer.q_norm(q), layer.k_norm(k)
     if shape.positions == "rotary":
-        from seedbed.models.positions import rotate
-
         q, k = rotate(q, seen["rotation"]), rotate(k, seen["rotation"])
     expected = attend_reference(q, k, v, bias[None], softcap=shape.softcap, sinks_H=layer.sinks)
     torch.testing.assert_close(seen["mixed"], expected.flatten(2), atol=1e-5, rtol=0)
@@ -141,7 +157,7 @@ def test_attention_is_as_written_out(name: str) -> None:
     queries=st.integers(1, 20),
     keys=st.integers(1, 20),
     heads=st.sampled_from([(4, 4), (4, 2), (6, 1)]),
-    kind=st.sampled_from(["full", "causal", "mask", "additive"]),
+    kind=st.sampled_from(["full", "causal", "mask", "additive", "by query"]),
     block=st.sampled_from([1, 3, 8, 64]),
 )
 def test_the_online_softmax_equals_the_reference(
@@ -157,6 +173,8 @@ def test_the_online_softmax_equals_the_reference(
         mask[..., -1] = True
     if kind == "additive":
         mask = torch.randn(1, heads[0], 1, keys, generator=generator)
+    if kind == "by query":
+        mask = torch.randn(2, 1, queries, 1, generator=generator)
     expected = attend_reference(q, k, v, mask, causal=kind == "causal", scale=0.3)
     actual = attend_online(q, k, v, mask, causal=kind == "causal", scale=0.3, block=block)
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
@@ -223,7 +241,7 @@ def test_a_mixture_is_its_experts_weighted() -> None:
     with torch.no_grad():
         mixture.router.weight.zero_()
     mixture(x)
-    assert float(mixture.balance_loss) == pytest.approx(1)  # equal probabilities cannot be told apart
+    assert mixture.balance_loss.item() == pytest.approx(1)  # equal probabilities cannot be told apart
     assert balance_loss(Decoder(config())) is None
 
 

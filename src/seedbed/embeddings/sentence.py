@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..core.artifacts import write_atomically
 from ..core.errors import ConfigError, DataError, FormatError, disk_errors
+from ..core.json_files import read_json
 from ..core.ragged import Ragged
 from ..models import Encoder, load_model, save_model
 from .pooling import Pooling, check_pooling, pool
@@ -163,13 +164,16 @@ class SentenceEncoder:
             FormatError: files are missing or damaged, or ask for what is not computed here.
         """
         directory = Path(directory)
-        modules = _read_json(directory / "modules.json", list)
+        modules = read_json(directory / "modules.json", list)
         kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
         if kinds not in (list(_MODULES[:2]), list(_MODULES)):
             raise FormatError(
                 f"its modules are {', '.join(kinds) or 'none'}; supported: {', '.join(_MODULES)}", where=directory
             )
-        settings = _read_json(directory / str(modules[1].get("path", "")) / "config.json", dict)
+        folder = str(modules[1].get("path", ""))
+        if Path(folder).name != folder:
+            raise FormatError(f"'{folder:.80}' lies outside the directory", where=directory / "modules.json")
+        settings = read_json(directory / folder / "config.json")
         chosen = [name for name, key in _POOLING_KEYS.items() if settings.get(key)]
         if len(chosen) != 1 or any(settings.get(key) for key in _OTHER_POOLINGS):
             raise FormatError(
@@ -178,7 +182,7 @@ class SentenceEncoder:
         model = load_model(directory)
         if not isinstance(model, Encoder):
             raise FormatError("its model is no bidirectional encoder", where=directory)
-        length = _read_json(directory / "sentence_bert_config.json", dict).get("max_seq_length")
+        length = read_json(directory / "sentence_bert_config.json").get("max_seq_length")
         if length is not None and (not isinstance(length, int) or length < 1):
             raise FormatError("max_seq_length is no length", where=directory / "sentence_bert_config.json")
         if tokenizer is None:
@@ -216,13 +220,3 @@ def embed(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor | None, pooling: Poo
     if mask_BT is None:
         mask_BT = torch.ones_like(ids_BT, dtype=torch.bool)
     return pool(hidden_BTC, mask_BT, pooling)
-
-
-def _read_json(path: Path, kind: type) -> Any:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(f"cannot be read ({error})", where=path) from None
-    if not isinstance(value, kind):
-        raise FormatError(f"must hold a JSON {'object' if kind is dict else 'array'}", where=path)
-    return value

@@ -20,10 +20,11 @@ from torch.nn import functional as F
 from ..core.artifacts import write_atomically
 from ..core.config import Config, build
 from ..core.errors import ConfigError, FormatError, disk_errors
+from ..core.json_files import json_bytes, read_json
 from ..core.randomness import torch_generator
 from ..models import Decoder, Encoder
 from ..models.feedforward import Linear
-from ..models.huggingface import json_bytes, module_paths, read_json, read_safetensors
+from ..models.huggingface import module_paths, read_safetensors
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 

@@ -7,6 +7,7 @@ from .feedforward import balance_loss
 from .flash import attend_online
 from .heads import MaskedLanguageModel, SequenceClassifier
 from .huggingface import load_model, save_model
+from .recurrent import RecurrentConfig, RecurrentEncoderDecoder
 from .transformer import Decoder, Encoder, EncoderDecoder
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "LatentAttention",
     "MaskedLanguageModel",
     "ModelConfig",
+    "RecurrentConfig",
+    "RecurrentEncoderDecoder",
     "RopeScaling",
     "SequenceClassifier",
     "attend_online",

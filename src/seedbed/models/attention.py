@@ -5,6 +5,8 @@ B batch, T queries, S keys, H query heads, G key-value heads, D head width, C mo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -73,7 +75,7 @@ def attend(
     if softcap:
         return attend_reference(q_BTHD, k_BSGD, v_BSGD, mask, causal, scale=scale, softcap=softcap, sinks_H=sinks_H)
     if sinks_H is not None:
-        q_BTHD, k_BSGD, v_BSGD, mask = _with_sink(q_BTHD, k_BSGD, v_BSGD, mask, causal, sinks_H)
+        k_BSGD, v_BSGD, mask = _with_sink(q_BTHD, k_BSGD, v_BSGD, mask, causal, sinks_H)
         causal = False
     batch, length, heads, width = q_BTHD.shape
     groups = k_BSGD.shape[2]
@@ -98,24 +100,28 @@ def attend(
 
 def _with_sink(
     q_BTHD: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, mask: Tensor | None, causal: bool, sinks_H: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One more key, of zeros: its score is zero and the mask adds the sink's; its value adds nothing."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keys, values and mask with one more key, of zeros: its score is zero and the mask adds the sink's; its value adds
+    nothing."""
     length, heads, keys = q_BTHD.shape[1], q_BTHD.shape[2], k_BSGD.shape[1]
     whole = q_BTHD.new_zeros(1, 1, length, keys)
     if causal:
-        whole = additive(torch.ones(length, keys, dtype=torch.bool, device=whole.device).tril(), whole.dtype)[
-            None, None
-        ]
+        whole = whole + additive(torch.ones(length, keys, dtype=torch.bool, device=whole.device).tril(), whole.dtype)
     if mask is not None:
         whole = whole + additive(mask, whole.dtype)
     whole = whole.expand(whole.shape[0], heads, length, keys)
     sink = sinks_H.view(1, heads, 1, 1).expand(whole.shape[0], heads, length, 1).to(whole)
-    return (
-        q_BTHD,
-        F.pad(k_BSGD, (0, 0, 0, 0, 0, 1)),
-        F.pad(v_BSGD, (0, 0, 0, 0, 0, 1)),
-        torch.cat((whole, sink), dim=-1),
-    )
+    k_BSGD, v_BSGD = (F.pad(x, (0, 0, 0, 0, 0, 1)) for x in (k_BSGD, v_BSGD))
+    return k_BSGD, v_BSGD, torch.cat((whole, sink), dim=-1)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the queries of one layer see: a rotation of queries and keys, and a mask (None: all, or causal)."""
+
+    rotation: Rotation | None = None
+    mask: Tensor | None = None
+    causal: bool = False
 
 
 class Attention(nn.Module):
@@ -138,31 +144,31 @@ class Attention(nn.Module):
     def forward(
         self,
         x_BTC: Tensor,
+        sight: Sight,
         *,
         memory_BSC: Tensor | None = None,
-        rotation: Rotation | None = None,
-        mask: Tensor | None = None,
-        causal: bool = False,
         cache: KeyValueCache | None = None,
         layer: int = 0,
     ) -> Tensor:
         """(B, T, C). Keys and values come from `memory_BSC` (cross-attention) or from `x_BTC`; with a `cache` they are
-        added to it and the queries see all that `layer` of it holds, as far as `mask` allows. A memory's keys and
+        added to it and the queries see all that `layer` of it holds, as far as the mask allows. A memory's keys and
         values are computed once and kept in the cache."""
         q_BTHD = self.q_proj(x_BTC).unflatten(-1, (-1, self.head_dim))
         if self.q_norm is not None:
             q_BTHD = self.q_norm(q_BTHD)
-        if rotation is not None:
-            q_BTHD = rotate(q_BTHD, rotation)
+        if sight.rotation is not None:
+            q_BTHD = rotate(q_BTHD, sight.rotation)
         if memory_BSC is None:
-            k_BSGD, v_BSGD = self._keys_and_values(x_BTC, rotation)
+            k_BSGD, v_BSGD = self._keys_and_values(x_BTC, sight.rotation)
             if cache is not None:
                 k_BSGD, v_BSGD = cache.extend(layer, k_BSGD, v_BSGD)
         elif cache is None:
             k_BSGD, v_BSGD = self._keys_and_values(memory_BSC, None)
         else:
             k_BSGD, v_BSGD = cache.memory(layer, lambda: self._keys_and_values(memory_BSC, None))
-        mixed = attend(q_BTHD, k_BSGD, v_BSGD, mask, causal, scale=self.scale, softcap=self.softcap, sinks_H=self.sinks)
+        mixed = attend(
+            q_BTHD, k_BSGD, v_BSGD, sight.mask, sight.causal, scale=self.scale, softcap=self.softcap, sinks_H=self.sinks
+        )
         return self.o_proj(mixed.flatten(2))
 
     def _keys_and_values(self, source_BSC: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor]:
@@ -203,21 +209,19 @@ class LatentSelfAttention(nn.Module):
     def forward(
         self,
         x_BTC: Tensor,
+        sight: Sight,
         *,
-        rotation: Rotation | None = None,
-        mask: Tensor | None = None,
-        causal: bool = False,
         cache: KeyValueCache | None = None,
         layer: int = 0,
     ) -> Tensor:
         """(B, T, C); arguments as `Attention`."""
-        assert rotation is not None
+        assert sight.rotation is not None
         below = x_BTC if self.q_down is None or self.q_norm is None else self.q_norm(self.q_down(x_BTC))
         q_BTHD = self.q_proj(below).unflatten(-1, (self.heads, -1))
         q_BTHD, turned_BTHD = q_BTHD.split((self.head_dim, self.rope_dim), dim=-1)
         latent_BSR, key_BSD = self.kv_down(x_BTC).split((self.rank, self.rope_dim), dim=-1)
-        latent_BS1R, key_BS1D = self.kv_norm(latent_BSR).unsqueeze(2), rotate(key_BSD.unsqueeze(2), rotation)
-        turned_BTHD = rotate(turned_BTHD, rotation)
+        latent_BS1R, key_BS1D = self.kv_norm(latent_BSR).unsqueeze(2), rotate(key_BSD.unsqueeze(2), sight.rotation)
+        turned_BTHD = rotate(turned_BTHD, sight.rotation)
         if cache is not None:
             latent_BS1R, key_BS1D = cache.extend(layer, latent_BS1R, key_BS1D)
         extra = {"scale": self.scale, "softcap": self.softcap, "sinks_H": self.sinks}
@@ -225,11 +229,11 @@ class LatentSelfAttention(nn.Module):
             k_BSHD = self.k_up(latent_BS1R.squeeze(2)).unflatten(-1, (self.heads, -1))
             v_BSHD = self.v_up(latent_BS1R.squeeze(2)).unflatten(-1, (self.heads, -1))
             k_BSHD = torch.cat((k_BSHD, key_BS1D.expand(*k_BSHD.shape[:3], -1)), dim=-1)
-            mixed = attend(torch.cat((q_BTHD, turned_BTHD), dim=-1), k_BSHD, v_BSHD, mask, causal, **extra)
+            mixed = attend(torch.cat((q_BTHD, turned_BTHD), dim=-1), k_BSHD, v_BSHD, sight.mask, sight.causal, **extra)
         else:
             k_up_HDR, v_up_HDR = (up.weight.unflatten(0, (self.heads, -1)) for up in (self.k_up, self.v_up))
             q_BTHR = torch.einsum("bthd,hdr->bthr", q_BTHD, k_up_HDR)
             q_BTHD, k_BS1D = torch.cat((q_BTHR, turned_BTHD), dim=-1), torch.cat((latent_BS1R, key_BS1D), dim=-1)
-            mixed_BTHR = attend(q_BTHD, k_BS1D, latent_BS1R, mask, causal, **extra)
+            mixed_BTHR = attend(q_BTHD, k_BS1D, latent_BS1R, sight.mask, sight.causal, **extra)
             mixed = torch.einsum("bthr,hdr->bthd", mixed_BTHR, v_up_HDR)
         return self.o_proj(mixed.flatten(2))

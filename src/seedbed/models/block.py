@@ -6,29 +6,19 @@ B batch, T tokens, S tokens of a memory, C model width, H heads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..core.errors import DataError
 from ..core.randomness import torch_generator
-from .attention import Attention, LatentSelfAttention
+from .attention import Attention, LatentSelfAttention, Sight
 from .cache import KeyValueCache
 from .config import ModelConfig
 from .feedforward import MixtureOfExperts, feedforward
 from .masks import additive, alibi_slopes, outside_window, relative_bucket
 from .normalization import LayerNorm, RMSNorm
 from .positions import Rotary, Rotation, sinusoids
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What the queries of one layer see: a rotation of queries and keys, and a mask (None: all, or causal)."""
-
-    rotation: Rotation | None
-    mask: Tensor | None
-    causal: bool
 
 
 class Block(nn.Module):
@@ -60,13 +50,11 @@ class Block(nn.Module):
         memory_mask: Tensor | None = None,
     ) -> Tensor:
         def attend(x: Tensor) -> Tensor:
-            return self.attention(
-                x, rotation=sight.rotation, mask=sight.mask, causal=sight.causal, cache=cache, layer=layer
-            )
+            return self.attention(x, sight, cache=cache, layer=layer)
 
         def look_up(x: Tensor) -> Tensor:
             assert self.cross_attention is not None
-            return self.cross_attention(x, memory_BSC=memory_BSC, mask=memory_mask, cache=cache, layer=layer)
+            return self.cross_attention(x, Sight(mask=memory_mask), memory_BSC=memory_BSC, cache=cache, layer=layer)
 
         x_BTC = self._sublayer(x_BTC, attend, self.attention_norm)
         if self.cross_norm is not None:
@@ -102,17 +90,16 @@ class Stack(nn.Module):
         self.rotary = Rotary(width, config.rope_theta, config.rope_scaling)
         self.local_rotary = Rotary(width, config.local_rope_theta) if config.local_rope_theta else self.rotary
 
-    def add_positions(self, x_BTC: Tensor, positions_BT: Tensor | None = None) -> Tensor:
-        """Embeddings with learned or sinusoidal positions added; others come in by the attention."""
+    def add_positions(self, x_BTC: Tensor, positions_BT: Tensor | None, reach: int) -> Tensor:
+        """Embeddings with learned or sinusoidal positions (below `reach`) added; others come in by attention."""
         config, length = self.config, x_BTC.shape[1]
         if config.positions == "sinusoidal":
             places = torch.arange(length, device=x_BTC.device) if positions_BT is None else positions_BT
             return x_BTC * config.hidden_size**0.5 + sinusoids(places, config.hidden_size).to(x_BTC)
         if self.position_embedding is None:
             return x_BTC
-        highest = length if positions_BT is None else int(positions_BT.max()) + 1
-        if highest > config.context_length:
-            raise DataError(f"{highest} tokens are more than the context of {config.context_length}")
+        if reach > config.context_length:
+            raise DataError(f"{reach} tokens are more than the context of {config.context_length}")
         weight = self.position_embedding.weight
         return x_BTC + (weight[:length] if positions_BT is None else weight[positions_BT])
 
@@ -127,15 +114,18 @@ class Stack(nn.Module):
     ) -> Tensor:
         """(B, T, C) of embedded tokens (B, T, C). Arguments as `Decoder.hidden`; `memory_BSC` is what cross-attention
         reads, as far as the additive `memory_mask` (B, 1, 1, S) allows."""
-        columns_BT = None
+        length, columns_BT = x_BTC.shape[1], None
+        reach = length if positions_BT is None else int(positions_BT.max()) + 1  # all positions lie below
         if cache is not None:
-            column_positions, cache_mask = cache.begin(x_BTC.shape[1], x_BTC.dtype)
+            column_positions, cache_mask = cache.begin(length, x_BTC.dtype)
             mask = cache_mask if mask is None else mask
             if cache.used:
                 columns_BT = column_positions
-                positions_BT = column_positions if positions_BT is None else positions_BT
-        x_BTC = self.add_positions(x_BTC, positions_BT)
-        whole, local = self._sights(x_BTC, positions_BT, columns_BT, mask, cache)
+                if positions_BT is None:
+                    positions_BT, reach = column_positions, cache.used + length
+        x_BTC = self.add_positions(x_BTC, positions_BT, reach)
+        rotations = self._rotations(x_BTC, positions_BT, reach)
+        whole, local = self._sights(x_BTC, rotations, columns_BT, mask, cache)
         for layer, block in enumerate(self.blocks):
             sight = local if self.config.windowed(layer) else whole
             x_BTC = block(x_BTC, sight, cache, layer, memory_BSC, memory_mask)
@@ -146,18 +136,13 @@ class Stack(nn.Module):
     def _sights(
         self,
         x_BTC: Tensor,
-        positions_BT: Tensor | None,
+        rotations: tuple[Rotation | None, Rotation | None],
         columns_BT: Tensor | None,
         mask: Tensor | None,
         cache: KeyValueCache | None,
     ) -> tuple[Sight, Sight]:
         """What layers without and with a window see."""
         config = self.config
-        rotations: list[Rotation | None] = [None, None]
-        if config.positions == "rotary":
-            rotations = [
-                self._rotation(table, x_BTC, positions_BT, cache) for table in (self.rotary, self.local_rotary)
-            ]
         causal = self.causal and mask is None
         if not config.window and config.positions not in ("alibi", "relative"):
             whole = Sight(rotations[0], mask, causal)
@@ -188,13 +173,20 @@ class Stack(nn.Module):
         buckets = relative_bucket(distance[:, 0], config.relative_buckets, config.relative_distance, self.causal)
         return self.relative_bias(buckets).permute(0, 3, 1, 2)
 
-    def _rotation(
-        self, rotary: Rotary, x_BTC: Tensor, positions_BT: Tensor | None, cache: KeyValueCache | None
-    ) -> Rotation:
-        if positions_BT is None:
-            return rotary.sequence(x_BTC.shape[1], x_BTC)
-        limit = cache.capacity if cache is not None else int(positions_BT.max()) + 1
-        return rotary.at(positions_BT, max(limit, self.config.context_length), x_BTC)
+    def _rotations(
+        self, x_BTC: Tensor, positions_BT: Tensor | None, reach: int
+    ) -> tuple[Rotation | None, Rotation | None]:
+        """Those of layers without and with a window."""
+        if self.config.positions != "rotary":
+            return None, None
+
+        def rotation(rotary: Rotary) -> Rotation:
+            if positions_BT is None:
+                return rotary.sequence(reach, x_BTC)
+            return rotary.at(positions_BT, max(reach, self.config.context_length), x_BTC)
+
+        whole = rotation(self.rotary)
+        return whole, whole if self.local_rotary is self.rotary else rotation(self.local_rotary)
 
 
 def norm(config: ModelConfig) -> nn.Module:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .masks import additive
+
 
 def attend_online(
     q_BTHD: Tensor,
@@ -32,6 +34,7 @@ def attend_online(
     batch, length, heads, width = q_BTHD.shape
     total, repeats = k_BSGD.shape[1], heads // k_BSGD.shape[2]
     scale = width**-0.5 if scale is None else scale
+    mask = None if mask is None else mask.expand(*mask.shape[:-2], length, total)  # a view: it takes no memory
     out_BTHD = q_BTHD.new_empty(batch, length, heads, v_BSGD.shape[-1])
     for start in range(0, length, block):
         q_BHTD = q_BTHD[:, start : start + block].transpose(1, 2) * scale
@@ -49,8 +52,8 @@ def attend_online(
             if causal:
                 scores = scores.masked_fill(columns > rows[:, None], float("-inf"))
             if mask is not None:
-                part = mask[..., rows if mask.shape[-2] > 1 else slice(None), first : first + block]
-                scores = scores.masked_fill(~part, float("-inf")) if part.dtype == torch.bool else scores + part
+                part = mask[..., start : start + block, first : first + block]
+                scores = scores + additive(part, scores.dtype)
             new_top = torch.maximum(top, scores.amax(dim=-1, keepdim=True))
             shift = new_top.masked_fill(new_top == float("-inf"), 0.0)  # nothing seen yet: all weights are zero
             weights, kept = (scores - shift).exp(), (top - shift).exp()

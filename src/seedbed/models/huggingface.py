@@ -6,7 +6,6 @@ read: a pickle can run code. A tensor that is unknown, missing or of another sha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,13 @@ from torch import Tensor, nn
 from ..core.artifacts import write_atomically
 from ..core.config import build
 from ..core.errors import FormatError, disk_errors
+from ..core.json_files import json_bytes, read_json
 from .config import ModelConfig
 from .families import FAMILIES, ConfigReader, Family, Model, family_named, family_of, plain_rope
 from .heads import SequenceClassifier
 from .transformer import Decoder, EncoderDecoder
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_LARGEST_CONFIG = 1 << 20
 
 
 def save_model(model: Model, directory: str | Path, tokenizer: Any = None) -> None:
@@ -177,25 +176,6 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise FormatError("no such file", where=path, hint="Weights are read from safetensors only.") from None
     except (SafetensorError, OSError) as error:
         raise FormatError(f"not a whole safetensors file ({error})", where=path) from None
-
-
-def read_json(path: Path, largest: int = _LARGEST_CONFIG) -> dict[str, Any]:
-    """A JSON object of at most `largest` bytes; FormatError for anything else."""
-    try:
-        if path.stat().st_size > largest:
-            raise FormatError(f"larger than {largest} bytes", where=path)
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FormatError(f"cannot be read ({error.strerror})", where=path) from None
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"not JSON ({type(error).__name__})", where=path) from None
-    if not isinstance(values, dict):
-        raise FormatError("not a JSON object", where=path)
-    return values
-
-
-def json_bytes(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _some(names: list[str], most: int = 5) -> str:

@@ -29,7 +29,7 @@ def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None 
     """Radians per position of each pair of dimensions (D/2,), and the factor that queries and keys grow by."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
     if scaling is not None and scaling.kind == "ntk":
-        theta *= scaling.factor ** (head_dim / (head_dim - 2)) if head_dim > 2 else scaling.factor
+        theta = ntk_theta(head_dim, theta, scaling.factor)
     frequencies = 1.0 / (theta**exponents)
     if scaling is None or scaling.kind == "ntk":
         return frequencies, 1.0
@@ -43,6 +43,12 @@ def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None 
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
     share = ((turns - low) / (high - low)).clamp(0, 1)
     return (1 - share) * slow + share * frequencies, 1.0
+
+
+def ntk_theta(head_dim: int, theta: float, factor: float) -> float:
+    """The base of "NTK-aware" positions: with it the last pair, theta^-((D - 2) / D), turns `factor` times slower. A
+    single pair turns once a position whatever the base."""
+    return theta * factor ** (head_dim / (head_dim - 2)) if head_dim > 2 else theta
 
 
 def _yarn(frequencies: Tensor, slow: Tensor, head_dim: int, theta: float, scaling: RopeScaling) -> tuple[Tensor, float]:

@@ -104,8 +104,8 @@ class Encoder(Stack):
         mask = None if mask_BT is None else padding_mask(mask_BT, x_BTC.dtype)
         return super().forward(x_BTC, mask=mask)
 
-    def add_positions(self, x_BTC: Tensor, positions_BT: Tensor | None = None) -> Tensor:
-        x_BTC = super().add_positions(x_BTC, positions_BT)
+    def add_positions(self, x_BTC: Tensor, positions_BT: Tensor | None, reach: int) -> Tensor:
+        x_BTC = super().add_positions(x_BTC, positions_BT, reach)
         return x_BTC if self.embedding_norm is None else self.embedding_norm(x_BTC)
 
 

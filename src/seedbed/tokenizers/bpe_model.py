@@ -5,7 +5,6 @@ The mechanism is native/tokenizer/bpe_model.cpp, behind the cutting and caching 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +29,7 @@ class ByteLevelBPE(Model):
     def bytes_of(self, token: str) -> bytes:
         return to_bytes(token)
 
-    def algorithm(self, tokens: Sequence[str | None], control_ids: set[int]) -> _native.Algorithm:
+    def algorithm(self, pieces: list[bytes], control_ids: set[int]) -> _native.Algorithm:
         ids = self.vocabulary
         merges = np.array(
             [(ids[left], ids[right], ids[left + right]) for left, right in self.merges], dtype=np.uint32
@@ -44,7 +43,7 @@ class ByteLevelBPE(Model):
             if self.ignore_merges and number not in control_ids and BYTE_OF_CHARACTER.keys() >= set(token)
         ]
         return _native.byte_level_bpe(
-            [to_bytes(token) if token is not None else b"" for token in tokens],
+            pieces,
             merges,
             byte_ids,
             self.pattern,

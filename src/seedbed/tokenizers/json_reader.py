@@ -1,37 +1,12 @@
-"""Reading of JSON files of unknown origin: every complaint names the file and the key."""
+"""Reading a tokenizer.json of unknown origin: every complaint names the file and the key."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import FormatError
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that must hold one JSON object, whose keys are not repeated."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            seen: set[str] = set()
-            repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise FormatError(f"the key {repeated!r} occurs twice", where=path)
-        return found
-
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
-    except FileNotFoundError:
-        raise FormatError("no such file", where=path) from None
-    except OSError as error:
-        raise FormatError(f"cannot be read ({error.strerror})", where=path) from None
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"is not valid JSON ({error})", where=path, hint="The file is damaged or cut off.") from None
-    if not isinstance(document, dict):
-        raise FormatError("does not hold a JSON object", where=path)
-    return document
 
 
 class JsonReader:

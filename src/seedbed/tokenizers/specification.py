@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from .. import _native
 
@@ -33,21 +29,17 @@ class Model(ABC):
         """The bytes of text that a token of the vocabulary (or the content of an added one) stands for."""
 
     @abstractmethod
-    def algorithm(self, tokens: Sequence[str | None], control_ids: set[int]) -> _native.Algorithm:
+    def algorithm(self, pieces: list[bytes], control_ids: set[int]) -> _native.Algorithm:
         """The native encoder of text without added tokens.
 
         Args:
-            tokens: by id, added tokens included; None where no token has the id.
+            pieces: `bytes_of` each token by id, added ones included; empty where no token has the id.
             control_ids: of the special added tokens.
         """
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """The keys `normalizer`, `pre_tokenizer`, `decoder` and `model` of a tokenizer.json."""
-
-    def decode_bytes(self, encoder: _native.Encoder, ids: NDArray[np.uint32]) -> bytes:
-        """The bytes that ids stand for, one behind another."""
-        return encoder.decode_bytes(ids)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from .. import _native
 from ..core.artifacts import write_atomically
 from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError, FormatError, disk_errors
+from ..core.json_files import read_json
 from ..core.ragged import Ragged
 from . import tokenizer_json
 from .bytelevel import BYTE_OF_CHARACTER
-from .json_reader import read_json
 from .specification import Specification
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -252,7 +252,7 @@ class Tokenizer:
             )
         if skip_special_tokens:
             array = array[~self._special[array]]
-        return self.specification.model.decode_bytes(self._encoder, np.ascontiguousarray(array, dtype=np.uint32))
+        return self._encoder.decode_bytes(np.ascontiguousarray(array, dtype=np.uint32))
 
     def decode(self, ids: ArrayLike, skip_special_tokens: bool = False) -> str:
         """The text that ids stand for; bytes that are not UTF-8 become U+FFFD. Errors as in `decode_bytes`."""
@@ -265,9 +265,10 @@ CHARACTER_OF_SPACE = next(character for character, byte in BYTE_OF_CHARACTER.ite
 def _encoder(specification: Specification, tokens: Sequence[str | None]) -> _native.Encoder:
     model = specification.model
     control_ids = {token.id for token in specification.added if token.special}
+    pieces = [model.bytes_of(token) if token is not None else b"" for token in tokens]
     return _native.Encoder(
-        model.algorithm(tokens, control_ids),
-        [model.bytes_of(token) if token is not None else b"" for token in tokens],
+        model.algorithm(pieces, control_ids),
+        pieces,
         [
             (token.content.encode("utf-8", errors="surrogatepass"), token.id, token.special, token.normalized)
             for token in specification.added
@@ -294,7 +295,7 @@ def _roles_json(roles: Roles) -> dict[str, Any]:
 
 def _read_roles(directory: Path) -> Roles:
     path = directory / CONFIG_FILE
-    document = read_json(path)
+    document = read_json(path, largest=tokenizer_json.LARGEST_FILE)
     found: dict[str, Any] = {}
     for key in ("eos_token", "pad_token", "bos_token", "unk_token", "chat_template"):
         value = document.get(key)

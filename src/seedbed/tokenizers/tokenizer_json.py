@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..core.json_files import read_json
 from .bpe_model import ByteLevelBPE
-from .json_reader import JsonReader, read_json
+from .json_reader import JsonReader
 from .specification import AddedToken, Model, Specification
 
 _KEYS = (
@@ -19,6 +20,7 @@ _KEYS = (
 )  # fmt: skip
 # By `model.type`: each judges all parts of the document that belong to it.
 _MODELS: dict[str, Callable[[dict[str, Any], JsonReader], Model]] = {"BPE": ByteLevelBPE.from_json}
+LARGEST_FILE = 1 << 28  # bytes; the largest published ones have about 40 million
 _MOST_HOLES = 1 << 16  # ids that no token has; more of them is a damaged file, and would cost memory
 
 
@@ -56,7 +58,7 @@ def read(path: Path) -> Specification:
     Raises:
         FormatError: it is damaged or asks for what cannot be represented; names the file and the key.
     """
-    document = read_json(path)
+    document = read_json(path, largest=LARGEST_FILE)
     return _Reader(path).specification(document)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ...core.config import build
-from ...core.errors import FormatError
+from ...core.errors import ConfigError, FormatError
 from ..config import ModelConfig
 from ..heads import MaskedLanguageModel, SequenceClassifier
 from ..transformer import Decoder, Encoder, EncoderDecoder
@@ -43,7 +43,10 @@ def family_of(model: Model) -> Family:
     fields = family.read_config(ConfigReader(family.write_config(config), Path("config.json")))
     if family.refine is not None:
         fields |= {"pooler": config.pooler, "tie_embeddings": config.tie_embeddings}
-    again = build(ModelConfig, fields)
+    try:
+        again = build(ModelConfig, fields)
+    except ConfigError as error:
+        raise FormatError(f"{family.architecture} cannot have such a config: {error.message}") from None
     other = [key for key in ModelConfig.model_fields if getattr(again, key) != getattr(config, key)]
     if other:
         asked = ", ".join(f"{key}={getattr(config, key)!r}" for key in other)

@@ -136,6 +136,8 @@ def _read_modernbert(reader: ConfigReader) -> dict[str, Any]:
         reader.refuse_unless(key, (False,))
     reader.refuse_unless("decoder_bias", (True,))
     every = reader.get("global_attn_every_n_layers", int, 3)
+    if every < 1:
+        raise FormatError(f"'global_attn_every_n_layers' is {every}; it must be at least 1", where=reader.path)
     kinds = reader.get("layer_types", list)
     if kinds is not None and kinds != _layer_types(len(kinds), every):
         raise FormatError(f"'layer_types' is not one global layer of every {every}", where=reader.path)
@@ -167,6 +169,7 @@ def _read_modernbert(reader: ConfigReader) -> dict[str, Any]:
 
 def _write_modernbert(config: ModelConfig) -> dict[str, Any]:
     local = config.local_rope_theta or config.rope_theta
+    every = config.global_every or config.layers  # 0 has no place there: what is read back tells
     return _write_shape(config) | {
         "norm_eps": config.norm_epsilon,
         "hidden_activation": "gelu",
@@ -176,8 +179,8 @@ def _write_modernbert(config: ModelConfig) -> dict[str, Any]:
         "classifier_bias": False,
         "decoder_bias": True,
         "local_attention": config.window,
-        "global_attn_every_n_layers": config.global_every,
-        "layer_types": _layer_types(config.layers, config.global_every),
+        "global_attn_every_n_layers": every,
+        "layer_types": _layer_types(config.layers, every),
         "global_rope_theta": config.rope_theta,
         "local_rope_theta": local,
         "rope_parameters": {
@@ -206,7 +209,7 @@ def _unpack(theirs: Tensors, config: ModelConfig) -> Tensors:
             ours[name] = tensor
             continue
         parts, start = _FUSED[fused], name.removesuffix(f"{fused}.weight")
-        if tensor.shape[0] % len(parts):
+        if tensor.dim() == 0 or tensor.shape[0] % len(parts):
             raise FormatError(f"'{name}' has shape {tuple(tensor.shape)}, which does not divide by {len(parts)}")
         for part, piece in zip(parts, tensor.chunk(len(parts)), strict=True):
             ours[f"{start}{part}.weight"] = piece.clone()

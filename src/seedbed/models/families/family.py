@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...core.errors import FormatError
 from ..config import ModelConfig
+from ..positions import ntk_theta
 
 Tensors = dict[str, Tensor]
 
@@ -155,8 +156,8 @@ def plain_rope(config: ModelConfig) -> ModelConfig:
     scaling = config.rope_scaling
     if scaling is None or scaling.kind != "ntk":
         return config
-    larger = config.rope_theta * scaling.factor ** (config.head_dim / (config.head_dim - 2))
-    return config.replace(rope_theta=larger, rope_scaling=None)
+    theta = ntk_theta(config.head_dim, config.rope_theta, scaling.factor)
+    return config.replace(rope_theta=theta, rope_scaling=None)
 
 
 def write_rope(config: ModelConfig) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def _unpack(theirs: Tensors, config: ModelConfig) -> Tensors:
     ours: Tensors = {}
     for name, tensor in theirs.items():
         if fused := _FUSED.fullmatch(name):
-            if tensor.shape[-1] != 3 * config.hidden_size:
+            if tensor.dim() == 0 or tensor.shape[-1] != 3 * config.hidden_size:
                 raise FormatError(f"'{name}' has shape {tuple(tensor.shape)}, and n_embd is {config.hidden_size}")
             for part, piece in zip("qkv", tensor.chunk(3, dim=-1), strict=True):
                 ours[f"{fused[1]}.{part}.{fused[2]}"] = piece.t().contiguous() if piece.dim() == 2 else piece.clone()

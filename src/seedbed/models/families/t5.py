@@ -63,7 +63,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
         "d_ff": config.intermediate_size,
         "n_positions": config.context_length,
         "layer_norm_epsilon": config.norm_epsilon,
-        "feed_forward_proj": next(theirs for theirs, ours in _ACTIVATIONS.items() if ours == config.activation),
+        "feed_forward_proj": "gated-gelu" if config.activation == _ACTIVATIONS["gated-gelu"] else "relu",
         "relative_attention_num_buckets": config.relative_buckets,
         "relative_attention_max_distance": config.relative_distance,
         "tie_word_embeddings": config.scale_head,

@@ -1,0 +1,1 @@
+"""Seedbed beside the libraries that people use: `python -m benchmarks.NAME`, from the root of the repository."""
