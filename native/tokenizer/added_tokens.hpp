@@ -46,14 +46,17 @@ class AddedTokens {
   AddedTokens() = default;
   explicit AddedTokens(const std::vector<AddedToken>& tokens);
 
-  // Calls text(from, to) for ordinary text and token(from, to, id) for added tokens, in the order of the text.
+  // Both call text(from, to) for ordinary text and token(from, to, id) for added tokens, in the order of the text:
+  // the first for tokens that are looked for in text as it is, the second for those looked for in normalised text.
   template <class Text, class Token>
-  void split(std::string_view all, bool parse_special, Text&& text, Token&& token) const {
-    const char *p = all.data(), *end = p + all.size();
-    split_by(raw_[parse_special], p, end, [&](const char* from, const char* to) {
-      split_by(normalized_[parse_special], from, to, text, token);
-    }, token);
+  void split_raw(std::string_view all, bool parse_special, Text&& text, Token&& token) const {
+    split_by(raw_[parse_special], all.data(), all.data() + all.size(), text, token);
   }
+  template <class Text, class Token>
+  void split_normalized(std::string_view all, bool parse_special, Text&& text, Token&& token) const {
+    split_by(normalized_[parse_special], all.data(), all.data() + all.size(), text, token);
+  }
+  bool any_normalized(bool parse_special) const { return !normalized_[parse_special].empty(); }
 
  private:
   template <class Text, class Token>

@@ -2,23 +2,13 @@
 // may cut and cache as suits it. Added tokens, threads and batches are the Encoder's.
 #pragma once
 #include <memory>
-#include <string_view>
 #include <vector>
 
 #include "tokenizer/id_buffer.hpp"
+#include "tokenizer/normalizer.hpp"
+#include "tokenizer/section.hpp"
 
 namespace seedbed::tokenizer {
-
-// A stretch of text without added tokens.
-struct Section {
-  std::string_view text;
-  const char* readable_end;  // up to here bytes may be read, whatever they hold
-};
-
-// The bytes of a section that an id stands for.
-struct Span {
-  std::size_t from, to;
-};
 
 class Algorithm {
  public:
@@ -31,8 +21,11 @@ class Algorithm {
   };
   virtual std::unique_ptr<State> new_state() const = 0;
 
-  // Appends the ids of a section to `ids` and, unless `spans` is null, where each stands. Safe to call from several
-  // threads, each with a state of its own.
+  // Its normaliser, for the Encoder, which looks for some added tokens in normalised text; null if it has none.
+  virtual const Normalizer* normalizer() const { return nullptr; }
+
+  // Appends the ids of a section to `ids` and, unless `spans` is null, which bytes of the section each stands for.
+  // Safe to call from several threads, each with a state of its own.
   virtual void encode(const Section& section, State& state, IdBuffer& ids, std::vector<Span>* spans) const = 0;
 };
 

@@ -1,86 +1,20 @@
-// What Python sees of the tokenizer kernels. Arguments are checked here; files are read and judged in Python.
+// What Python sees of encoding, counting and byte-level BPE.
 #include "tokenizer/bindings.hpp"
 
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/shared_ptr.h>
-#include <nanobind/stl/string_view.h>
-#include <nanobind/stl/tuple.h>
-
 #include <algorithm>
-#include <memory>
 #include <stdexcept>
 
+#include "tokenizer/bpe_train.hpp"
 #include "tokenizer/byte_level_bpe.hpp"
 #include "tokenizer/encoder.hpp"
 #include "tokenizer/word_counts.hpp"
 
-namespace nb = nanobind;
-using namespace nb::literals;
-
 namespace seedbed::tokenizer {
 namespace {
-
-template <class T>
-using Array = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
-using Ids = nb::ndarray<const std::uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Triples = nb::ndarray<const std::uint32_t, nb::shape<-1, 3>, nb::c_contig, nb::device::cpu>;
-
-template <class T>
-Array<T> new_array(std::size_t size, T** data) {
-  auto owned = std::make_unique_for_overwrite<T[]>(size ? size : 1);
-  *data = owned.get();
-  nb::capsule owner(owned.get(), [](void* p) noexcept { delete[] static_cast<T*>(p); });
-  owned.release();
-  return Array<T>(*data, {size}, owner);
-}
 
 Pattern pattern_or_throw(std::string_view name) {
   if (const auto pattern = pattern_named(name)) return *pattern;
   throw std::invalid_argument("unknown pattern '" + std::string(name) + "'");
-}
-
-std::string_view bytes_view(nb::handle object) {
-  char* data;
-  Py_ssize_t size;
-  if (PyBytes_AsStringAndSize(object.ptr(), &data, &size) != 0) throw nb::python_error();
-  return {data, static_cast<std::size_t>(size)};
-}
-
-// UTF-8 of a str (or the bytes of a bytes object) for as long as this lives. ASCII strings are read in place; others are
-// encoded for the while, as Python's own cache of the UTF-8 form would stay with the string.
-class TextViews {
- public:
-  void add(nb::handle object) {
-    if (PyBytes_Check(object.ptr())) {
-      views.push_back(bytes_view(object));
-    } else if (!PyUnicode_Check(object.ptr())) {
-      throw nb::type_error("texts must be str or bytes");
-    } else if (PyUnicode_IS_COMPACT_ASCII(object.ptr())) {
-      views.emplace_back(static_cast<const char*>(PyUnicode_DATA(object.ptr())),
-                         static_cast<std::size_t>(PyUnicode_GET_LENGTH(object.ptr())));
-    } else {
-      nb::object encoded = nb::steal(PyUnicode_AsUTF8String(object.ptr()));
-      if (!encoded.is_valid()) throw nb::python_error();  // lone surrogates
-      views.push_back(bytes_view(encoded));
-      owners_.push_back(std::move(encoded));
-    }
-  }
-  std::vector<std::string_view> views;
-
- private:
-  std::vector<nb::object> owners_;
-};
-
-void view_all(const nb::list& texts, TextViews& views) {
-  views.views.reserve(nb::len(texts));
-  for (nb::handle text : texts) views.add(text);
-}
-
-std::vector<std::string> copies_of(const nb::list& listed) {
-  std::vector<std::string> copies;
-  copies.reserve(nb::len(listed));
-  for (nb::handle bytes : listed) copies.emplace_back(bytes_view(bytes));
-  return copies;
 }
 
 std::shared_ptr<Algorithm> new_byte_level_bpe(const nb::list& tokens, const Triples& merges, const Ids& byte_ids,
@@ -202,22 +136,18 @@ void count_words(WordCounter& counter, const nb::list& list) {
   counter.add(texts.views);
 }
 
-nb::tuple train(WordCounter& counter, std::size_t vocab_size, const nb::list& specials, const nb::bytes& byte_order,
+nb::tuple train(const WordCounts& words, std::size_t vocab_size, const nb::list& specials, const nb::bytes& byte_order,
                 std::uint64_t min_frequency) {
-  std::vector<std::string> first;
-  for (nb::handle special : specials) first.emplace_back(bytes_view(special));
   const std::string_view order = bytes_view(byte_order);
   std::array<bool, 256> seen{};
   for (const char byte : order) seen[static_cast<std::uint8_t>(byte)] = true;
   if (order.size() != 256 || std::find(seen.begin(), seen.end(), false) != seen.end())
     throw std::invalid_argument("byte_order must hold each byte once");
+  const std::vector<std::string> first = copies_of(specials);
   Vocabulary vocabulary;
-  std::size_t words;
   {
     nb::gil_scoped_release release;
-    const WordCounts counts = counter.take();
-    words = counts.size();
-    if (words) vocabulary = train_bpe(counts, vocab_size, first, {order.begin(), order.end()}, min_frequency);
+    vocabulary = train_bpe(words, vocab_size, first, {order.begin(), order.end()}, min_frequency);
   }
   nb::list tokens;
   for (const std::string& token : vocabulary.tokens) tokens.append(nb::bytes(token.data(), token.size()));
@@ -228,13 +158,13 @@ nb::tuple train(WordCounter& counter, std::size_t vocab_size, const nb::list& sp
     *data++ = merge.right;
     *data++ = merge.result;
   }
-  return nb::make_tuple(tokens, merges, words);
+  return nb::make_tuple(tokens, merges);
 }
 
 }  // namespace
 }  // namespace seedbed::tokenizer
 
-void bind_tokenizer(nb::module_& m) {
+void bind_tokenizer(nanobind::module_& m) {
   using namespace seedbed::tokenizer;
   nb::class_<Algorithm>(m, "Algorithm", "What encodes text without added tokens.");
   m.def("byte_level_bpe", &new_byte_level_bpe, "tokens"_a, "merges"_a, "byte_ids"_a, "pattern"_a, "whole_words"_a);
@@ -244,14 +174,22 @@ void bind_tokenizer(nb::module_& m) {
       .def("encode_batch", &encode_batch, "texts"_a, "threads"_a, "parse_special"_a)
       .def("encode_with_offsets", &encode_with_offsets, "text"_a, "parse_special"_a)
       .def("decode_bytes", &decode_bytes, "ids"_a);
-  nb::class_<WordCounter>(m, "WordCounter", "Counts pre-tokens over several calls, then trains on them.")
+  nb::class_<WordSource>(m, "WordSource", "How a text falls into the words that training counts.");
+  m.def("pattern_words",
+        [](std::string_view pattern) -> std::shared_ptr<WordSource> {
+          return std::make_shared<PatternWords>(pattern_or_throw(pattern));
+        },
+        "pattern"_a);
+  nb::class_<WordCounts>(m, "WordCounts", "How often each word occurs.").def("__len__", &WordCounts::size);
+  nb::class_<WordCounter>(m, "WordCounter", "Counts words over several calls.")
       .def("__init__",
-           [](WordCounter* self, std::string_view pattern, unsigned threads) {
-             new (self) WordCounter(pattern_or_throw(pattern), threads);
+           [](WordCounter* self, std::shared_ptr<WordSource> source, unsigned threads) {
+             new (self) WordCounter(std::move(source), threads);
            },
-           "pattern"_a, "threads"_a)
+           "source"_a, "threads"_a)
       .def("add", &count_words, "texts"_a)
-      .def("train", &train, "vocab_size"_a, "specials"_a, "byte_order"_a, "min_frequency"_a)
+      .def("take", &WordCounter::take, "The counts so far; the counter starts anew.")
       .def_prop_ro("skipped", &WordCounter::skipped);
+  m.def("train_bpe", &train, "words"_a, "vocab_size"_a, "specials"_a, "byte_order"_a, "min_frequency"_a);
   m.def("cut", &cut, "pattern"_a, "text"_a, "Byte offsets between the pre-tokens of a text, from 0 to its length.");
 }

@@ -33,6 +33,8 @@ class Encoder {
   class Lease;
   void encode_text(std::string_view text, bool parse_special, Algorithm::State& state, IdBuffer& ids,
                    std::vector<Span>* spans) const;
+  void encode_section(const Section& section, bool parse_special, Algorithm::State& state, IdBuffer& ids,
+                      std::vector<Span>* spans) const;
 
   std::shared_ptr<const Algorithm> algorithm_;
   std::vector<std::string> pieces_;

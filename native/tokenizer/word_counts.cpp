@@ -1,6 +1,5 @@
 #include "tokenizer/word_counts.hpp"
 
-#include <functional>
 #include <stdexcept>
 
 #include "tokenizer/parallel.hpp"
@@ -41,20 +40,16 @@ void WordCounts::grow() {
   }
 }
 
-WordCounter::WordCounter(Pattern pattern, unsigned threads) : cut_(cut_of(pattern)), parts_(threads ? threads : 1) {}
+WordCounter::WordCounter(std::shared_ptr<const WordSource> source, unsigned threads)
+    : source_(std::move(source)), parts_(threads ? threads : 1) {}
 
 void WordCounter::count(std::string_view text, Part& part) const {
-  const auto* p = reinterpret_cast<const std::uint8_t*>(text.data());
-  const auto* end = p + text.size();
-  while (p < end) {
-    const std::uint8_t* after = cut_(p, end);
-    const auto length = static_cast<std::size_t>(after - p);
-    if (length <= kLongestWord)
-      part.counts.add({reinterpret_cast<const char*>(p), length});
+  source_->each(text, [&part](std::string_view word) {
+    if (word.size() <= kLongestWord)
+      part.counts.add(word);
     else
       ++part.skipped;
-    p = after;
-  }
+  });
 }
 
 void WordCounter::add(const std::vector<std::string_view>& texts) {

@@ -1,11 +1,12 @@
-// How often each pre-token occurs in a text: all that BPE training needs to know of it.
+// How often each word occurs in a text: all that training needs to know of it.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "tokenizer/pretokenizer.hpp"
+#include "tokenizer/word_source.hpp"
 
 namespace seedbed::tokenizer {
 
@@ -31,13 +32,13 @@ class WordCounts {
   std::vector<std::uint32_t> slots_;  // index into words_ plus one; 0 is empty
 };
 
-// Counts the pre-tokens of texts over several calls. The counts do not depend on `threads`.
+// Counts the words of texts over several calls. The counts do not depend on `threads`.
 class WordCounter {
  public:
-  // Longer pre-tokens are no words (a blob without a space): they are left out and counted in skipped().
+  // Longer ones are no words (a blob without a space): they are left out and counted in skipped().
   static constexpr std::size_t kLongestWord = std::size_t{1} << 20;
 
-  WordCounter(Pattern pattern, unsigned threads);
+  WordCounter(std::shared_ptr<const WordSource> source, unsigned threads);
   void add(const std::vector<std::string_view>& texts);
   WordCounts take();  // the counts of all threads in one; the counter starts anew
   std::uint64_t skipped() const;
@@ -49,7 +50,7 @@ class WordCounter {
   };
   void count(std::string_view text, Part& part) const;
 
-  Cut cut_;
+  std::shared_ptr<const WordSource> source_;
   std::vector<Part> parts_;  // one a thread
 };
 

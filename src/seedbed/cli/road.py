@@ -60,7 +60,6 @@ _KEYS = {
 }
 _STAGE_OF = {"pretrain": "base"}  # commands whose artifact has another name
 _STAGE_HELP = {
-    "tokenizer": "Train a byte-level BPE tokenizer on the corpus's training split.",
     "tokens": "Cut the corpus into memory-mapped token shards.",
     "forecast": "Train a ladder of small models, fit a scaling law and write the main run's forecast to the ledger.",
     "pretrain": "Train the base model.",

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .. import _native
-from ..core.devices import cpu_count
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError
 from .bpe_model import ByteLevelBPE
 from .bytelevel import BYTE_OF_CHARACTER, BYTE_ORDER, is_byte_level, to_bytes, to_characters
 from .pretokenizers import check_pattern
 from .specification import AddedToken, Specification
-from .tokenizer import Roles, Tokenizer, _surrogate
-
-_BATCH_CHARACTERS = 1 << 23
+from .tokenizer import Roles, Tokenizer
+from .word_counts import count_words
 
 
 def train_bpe(
@@ -57,11 +55,8 @@ def train_bpe(
         )
     if min_frequency < 0:
         raise ConfigError(f"min_frequency {min_frequency} is negative")
-    counter = _native.WordCounter(pattern, threads or cpu_count())
-    _count(counter, texts)
-    tokens, flat, words = counter.train(vocab_size, _special_bytes(specials), BYTE_ORDER, min_frequency)
-    if not words:
-        raise DataError(_no_words(counter.skipped), hint="Give texts with words in them.")
+    words = count_words(texts, _native.pattern_words(pattern), threads)
+    tokens, flat = _native.train_bpe(words, vocab_size, _special_bytes(specials), BYTE_ORDER, min_frequency)
     names = specials + [to_characters(token) for token in tokens[len(specials) :]]
     merges = flat.reshape(-1, 3)
     clash = merges[merges[:, 2] < len(specials)]
@@ -93,32 +88,3 @@ def _check_specials(specials: list[str]) -> None:
 def _special_bytes(specials: list[str]) -> list[bytes]:
     """Keys under which the trainer finds a merge that spells a special token; others get bytes that no text has."""
     return [to_bytes(token) if is_byte_level(token) else b"\xff\xff%d" % i for i, token in enumerate(specials)]
-
-
-def _count(counter: _native.WordCounter, texts: Iterable[str]) -> None:
-    batch: list[str] = []
-    characters = 0
-    seen = 0
-
-    def flush() -> None:
-        nonlocal batch, characters, seen
-        try:
-            counter.add(batch)
-        except UnicodeEncodeError as error:
-            index = seen + next(i for i, text in enumerate(batch) if text is error.object)
-            raise _surrogate(error, index) from None
-        seen += len(batch)
-        batch, characters = [], 0
-
-    for text in texts:
-        batch.append(text)
-        characters += len(text) + 64
-        if characters >= _BATCH_CHARACTERS:
-            flush()
-    flush()
-
-
-def _no_words(skipped: int) -> str:
-    if skipped:
-        return f"the corpus holds nothing but {skipped} unbroken stretches of over a million bytes: nothing to train on"
-    return "the corpus is empty: nothing to train on"

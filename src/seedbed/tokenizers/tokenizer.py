@@ -162,7 +162,7 @@ class Tokenizer:
         try:
             ids = self._encoder.encode(text, parse_special)
         except UnicodeEncodeError as error:
-            raise _surrogate(error) from None
+            raise surrogate_error(error) from None
         return self._surrounded(ids) if add_special_tokens else ids
 
     def encode_batch(
@@ -182,7 +182,7 @@ class Tokenizer:
         try:
             batch = Ragged(*self._encoder.encode_batch(listed, threads or cpu_count(), parse_special))
         except UnicodeEncodeError as error:
-            raise _surrogate(error, next(i for i, text in enumerate(listed) if text is error.object)) from None
+            raise surrogate_error(error, next(i for i, text in enumerate(listed) if text is error.object)) from None
         if add_special_tokens and (self.specification.prefix or self.specification.suffix):
             return Ragged.from_rows(self._surrounded(ids) for ids in batch)
         return batch
@@ -197,7 +197,7 @@ class Tokenizer:
         try:
             ids, places = self._encoder.encode_with_offsets(text, parse_special)
         except UnicodeEncodeError as error:
-            raise _surrogate(error) from None
+            raise surrogate_error(error) from None
         starts, ends = places.reshape(-1, 2).T
         if not text.isascii():
             data = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
@@ -276,7 +276,7 @@ def _encoder(specification: Specification, tokens: Sequence[str | None]) -> _nat
     )
 
 
-def _surrogate(error: UnicodeEncodeError, index: int | None = None) -> DataError:
+def surrogate_error(error: UnicodeEncodeError, index: int | None = None) -> DataError:
     place = f"character {error.start}" if index is None else f"character {error.start} of text {index}"
     return DataError(
         f"the text has a lone surrogate (U+{ord(error.object[error.start]):04X}, {place}), which is not Unicode text",
