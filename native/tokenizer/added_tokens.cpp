@@ -1,5 +1,7 @@
 #include "tokenizer/added_tokens.hpp"
 
+#include <cstring>
+
 namespace seedbed::tokenizer {
 
 std::uint32_t TokenTrie::child(std::uint32_t node, char c) const {
@@ -10,6 +12,7 @@ std::uint32_t TokenTrie::child(std::uint32_t node, char c) const {
 
 void TokenTrie::add(std::string_view content, std::uint32_t id) {
   if (content.empty()) return;
+  one_start_ = empty() || one_start_ == content[0] ? std::optional(content[0]) : std::nullopt;
   std::uint32_t node = 0;
   for (const char c : content) {
     std::uint32_t next = child(node, c);
@@ -26,7 +29,12 @@ void TokenTrie::add(std::string_view content, std::uint32_t id) {
 
 TokenTrie::Match TokenTrie::find(const char* p, const char* end) const {
   for (; p < end; ++p) {
-    if (!starts_[static_cast<std::uint8_t>(*p)]) continue;
+    if (one_start_) {  // as control tokens mostly begin with the same '<'
+      p = static_cast<const char*>(std::memchr(p, *one_start_, static_cast<std::size_t>(end - p)));
+      if (!p) break;
+    } else if (!starts_[static_cast<std::uint8_t>(*p)]) {
+      continue;
+    }
     Match longest{end, end, kNone};
     std::uint32_t node = 0;
     for (const char* q = p; q < end && (node = child(node, *q)) != kNone;) {

@@ -5,6 +5,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +40,7 @@ class TokenTrie {
 
   std::vector<Node> nodes_ = std::vector<Node>(1);
   std::array<bool, 256> starts_{};
+  std::optional<char> one_start_;  // what all tokens begin with
 };
 
 class AddedTokens {

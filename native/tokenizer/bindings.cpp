@@ -6,6 +6,7 @@
 
 #include "tokenizer/bpe_train.hpp"
 #include "tokenizer/byte_level_bpe.hpp"
+#include "tokenizer/cutter.hpp"
 #include "tokenizer/encoder.hpp"
 #include "tokenizer/word_counts.hpp"
 
@@ -39,13 +40,10 @@ Encoder* new_encoder(std::shared_ptr<Algorithm> algorithm, const nb::list& piece
   return new Encoder(std::move(algorithm), std::move(bytes), AddedTokens(list));
 }
 
-Array<std::uint32_t> joined(const Encoder::Batch& batch) {
-  std::size_t size = 0;
-  for (const IdBuffer& part : batch.parts) size += part.size();
-  std::uint32_t* ids;
-  auto array = new_array(size, &ids);
-  for (const IdBuffer& part : batch.parts) ids = std::copy_n(part.data(), part.size(), ids);
-  return array;
+Array<std::uint32_t> as_array(PagedArray<std::uint32_t> ids) {
+  auto* owned = new PagedArray<std::uint32_t>(std::move(ids));
+  nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<PagedArray<std::uint32_t>*>(p); });
+  return Array<std::uint32_t>(owned->data(), {owned->size()}, owner);
 }
 
 nb::object encode(const Encoder& encoder, nb::handle text, bool parse_special) {
@@ -56,7 +54,7 @@ nb::object encode(const Encoder& encoder, nb::handle text, bool parse_special) {
     nb::gil_scoped_release release;
     batch = encoder.encode(texts.views, 1, parse_special);
   }
-  return nb::cast(joined(batch));
+  return nb::cast(as_array(std::move(batch.ids)));
 }
 
 nb::tuple encode_batch(const Encoder& encoder, const nb::list& list, unsigned threads, bool parse_special) {
@@ -68,11 +66,9 @@ nb::tuple encode_batch(const Encoder& encoder, const nb::list& list, unsigned th
     batch = encoder.encode(texts.views, threads, parse_special);
   }
   std::int64_t* offsets;
-  auto rows = new_array(batch.lengths.size() + 1, &offsets);
-  offsets[0] = 0;
-  for (std::size_t i = 0; i < batch.lengths.size(); ++i)
-    offsets[i + 1] = offsets[i] + static_cast<std::int64_t>(batch.lengths[i]);
-  return nb::make_tuple(joined(batch), rows);
+  auto rows = new_array(batch.offsets.size(), &offsets);
+  std::copy(batch.offsets.begin(), batch.offsets.end(), offsets);
+  return nb::make_tuple(as_array(std::move(batch.ids)), rows);
 }
 
 // ids, and the bytes of the text (from, to) that each stands for: int64 (n, 2).
@@ -120,9 +116,10 @@ Array<std::int64_t> cut(std::string_view pattern, nb::handle text) {
   texts.add(text);
   const auto* start = reinterpret_cast<const std::uint8_t*>(texts.views[0].data());
   const auto* end = start + texts.views[0].size();
-  const Cut cut = cut_of(pattern_or_throw(pattern));
   std::vector<std::int64_t> ends{0};
-  for (const auto* p = start; p < end;) ends.push_back((p = cut(p, end)) - start);
+  Cutter(pattern_or_throw(pattern)).each(start, end, [&](const std::uint8_t*, const std::uint8_t* to) {
+    ends.push_back(to - start);
+  });
   std::int64_t* data;
   auto array = new_array(ends.size(), &data);
   std::copy(ends.begin(), ends.end(), data);

@@ -14,6 +14,7 @@ namespace seedbed::tokenizer {
 namespace {
 
 constexpr std::uint32_t kNone = ~std::uint32_t{0};
+constexpr std::uint64_t kNoMerge = ~std::uint64_t{0};
 constexpr std::size_t kShortWord = 96;
 
 }  // namespace
@@ -31,6 +32,9 @@ BpeModel::BpeModel(std::vector<std::string> tokens, const std::vector<Merge>& me
       throw std::invalid_argument("merge " + std::to_string(rank) + " names an id out of range");
     merges_[pair_of(merge.left, merge.right)] = {rank, merge.result};
   }
+  byte_pairs_.resize(1 << 16);
+  for (std::uint32_t pair = 0; pair < byte_pairs_.size(); ++pair)
+    byte_pairs_[pair] = merge_of(bytes_[pair >> 8], bytes_[pair & 255]);
   for (const std::uint32_t id : whole_words) {
     if (id >= size()) throw std::invalid_argument("the id of a whole word is out of range");
     whole_words_.try_emplace(tokens_[id], id);
@@ -43,33 +47,38 @@ std::size_t BpeModel::encode(std::string_view word, std::uint32_t* out, MergeScr
       *out = found->second;
       return 1;
     }
-  return word.size() <= kShortWord ? merge_short(word, out, scratch) : merge_long(word, out, scratch);
+  return word.size() <= kShortWord ? merge_short(word, out) : merge_long(word, out, scratch);
 }
 
-std::size_t BpeModel::merge_short(std::string_view word, std::uint32_t* out, MergeScratch& scratch) const {
+// Which merge two neighbours take part in: rank << 32 | result, so that the smallest number is the first to apply.
+std::uint64_t BpeModel::merge_of(std::uint32_t left, std::uint32_t right) const {
+  const MergeRule* rule = merges_.find(pair_of(left, right));
+  return rule ? std::uint64_t{rule->rank} << 32 | rule->result : kNoMerge;
+}
+
+std::size_t BpeModel::merge_short(std::string_view word, std::uint32_t* out) const {
   std::size_t n = word.size();
-  scratch.ranks.resize(kShortWord);
-  scratch.results.resize(kShortWord);
-  std::uint32_t *ranks = scratch.ranks.data(), *results = scratch.results.data();  // of the pair (i, i + 1)
-  const auto look_up = [&](std::size_t i) {
-    const MergeRule* rule = i + 1 < n ? merges_.find(pair_of(out[i], out[i + 1])) : nullptr;
-    ranks[i] = rule ? rule->rank : kNone;
-    results[i] = rule ? rule->result : kNone;
-  };
-  for (std::size_t i = 0; i < n; ++i) out[i] = bytes_[static_cast<std::uint8_t>(word[i])];
-  for (std::size_t i = 0; i < n; ++i) look_up(i);
+  std::uint64_t merges[kShortWord];  // of the pair (i, i + 1)
+  const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(word[i]); };
+  for (std::size_t i = 0; i < n; ++i) out[i] = bytes_[byte(i)];
+  for (std::size_t i = 0; i + 1 < n; ++i) merges[i] = byte_pairs_[std::size_t{byte(i)} << 8 | byte(i + 1)];
   while (n > 1) {
-    const std::size_t best = static_cast<std::size_t>(std::min_element(ranks, ranks + n - 1) - ranks);
-    if (ranks[best] == kNone) break;
-    out[best] = results[best];
+    std::size_t best = 0;
+    std::uint64_t lowest = merges[0];
+    for (std::size_t i = 1; i + 1 < n; ++i) {
+      const bool lower = merges[i] < lowest;  // the leftmost of equals
+      lowest = lower ? merges[i] : lowest;
+      best = lower ? i : best;
+    }
+    if (lowest == kNoMerge) break;
+    out[best] = static_cast<std::uint32_t>(lowest);
     --n;
     for (std::size_t i = best + 1; i < n; ++i) {
       out[i] = out[i + 1];
-      ranks[i] = ranks[i + 1];
-      results[i] = results[i + 1];
+      merges[i - 1] = merges[i];
     }
-    look_up(best);
-    if (best > 0) look_up(best - 1);
+    if (best + 1 < n) merges[best] = merge_of(out[best], out[best + 1]);
+    if (best > 0) merges[best - 1] = merge_of(out[best - 1], out[best]);
   }
   return n;
 }

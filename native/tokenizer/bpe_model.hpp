@@ -24,7 +24,6 @@ struct MergeScratch {
   };
   std::vector<Symbol> symbols;
   std::vector<std::uint64_t> heap;  // rank << 32 | position: the smallest is the lowest rank, then the leftmost
-  std::vector<std::uint32_t> ranks, results;
 };
 
 class BpeModel {
@@ -41,13 +40,15 @@ class BpeModel {
   std::size_t encode(std::string_view word, std::uint32_t* out, MergeScratch& scratch) const;
 
  private:
-  std::size_t merge_short(std::string_view word, std::uint32_t* out, MergeScratch& scratch) const;
+  std::uint64_t merge_of(std::uint32_t left, std::uint32_t right) const;
+  std::size_t merge_short(std::string_view word, std::uint32_t* out) const;
   std::size_t merge_long(std::string_view word, std::uint32_t* out, MergeScratch& scratch) const;
 
   std::vector<std::string> tokens_;
   std::unordered_map<std::string_view, std::uint32_t> whole_words_;  // keys lie in tokens_
   std::array<std::uint32_t, 256> bytes_;
   PairMap<MergeRule> merges_;
+  std::vector<std::uint64_t> byte_pairs_;  // of the bytes [left << 8 | right]: rank << 32 | result
 };
 
 }  // namespace seedbed::tokenizer

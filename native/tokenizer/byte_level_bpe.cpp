@@ -1,13 +1,13 @@
 #include "tokenizer/byte_level_bpe.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <span>
-
-#include "tokenizer/word_cache.hpp"
 
 namespace seedbed::tokenizer {
 
 struct ByteLevelBpe::Words final : Algorithm::State {
+  explicit Words(const WordCache& first_words) : cache(first_words) {}
   void shrink() override {
     constexpr std::size_t kMostScratch = std::size_t{1} << 16;
     if (scratch.symbols.capacity() > kMostScratch) scratch = MergeScratch();
@@ -16,7 +16,21 @@ struct ByteLevelBpe::Words final : Algorithm::State {
   MergeScratch scratch;
 };
 
-std::unique_ptr<Algorithm::State> ByteLevelBpe::new_state() const { return std::make_unique<Words>(); }
+ByteLevelBpe::ByteLevelBpe(BpeModel model, Pattern pattern) : model_(std::move(model)), cutter_(pattern) {
+  // From the last to the first, as frequent tokens have low ids and the newer word of a bucket is found first.
+  MergeScratch scratch;
+  std::uint32_t ids[WordCache::kShortBytes];
+  for (auto id = static_cast<std::uint32_t>(model_.size()); id-- > 0;) {
+    const std::string& token = model_.token(id);
+    if (token.empty() || token.size() > WordCache::kShortBytes) continue;
+    const std::size_t count = model_.encode(token, ids, scratch);
+    if (count != 1) continue;  // no word becomes this token
+    const auto key = WordCache::key_of(reinterpret_cast<const std::uint8_t*>(token.data()), token.size(), token.size());
+    first_words_.fill(WordCache::hash_of(key), key, ids, count);
+  }
+}
+
+std::unique_ptr<Algorithm::State> ByteLevelBpe::new_state() const { return std::make_unique<Words>(first_words_); }
 
 void ByteLevelBpe::encode(const Section& section, State& state, IdBuffer& ids, std::vector<Span>* spans) const {
   const auto* p = reinterpret_cast<const std::uint8_t*>(section.text.data());
@@ -32,49 +46,58 @@ void ByteLevelBpe::encode(const Section& section, State& state, IdBuffer& ids, s
   }
 }
 
-// Words are cut a few ahead of being looked up, so that their buckets come from memory meanwhile.
+// Words are cut some ahead of being looked up, so that their buckets come from memory meanwhile.
 void ByteLevelBpe::encode_words(const std::uint8_t* p, const std::uint8_t* end, const std::uint8_t* readable_end,
                                Words& words, IdBuffer& out) const {
   struct Ahead {
-    std::string_view word;
+    const std::uint8_t* word;
+    std::size_t length, hash;
     WordCache::Key key;
-    WordCache::Bucket* bucket;  // null: too long for one
   };
-  Ahead next[16];
-  while (p < end) {
-    std::size_t count = 0;
-    for (; count < std::size(next) && p < end; ++count) {
-      const std::uint8_t* after = cut_(p, end);
-      const auto length = static_cast<std::size_t>(after - p);
-      Ahead& ahead = next[count];
-      ahead.word = {reinterpret_cast<const char*>(p), length};
-      ahead.bucket = nullptr;
-      if (length <= WordCache::kShortBytes) {
-        ahead.key = WordCache::key_of(p, length, static_cast<std::size_t>(readable_end - p));
-        ahead.bucket = words.cache.bucket(ahead.key);
-        WordCache::prefetch(ahead.bucket);
-      }
-      p = after;
-    }
+  Ahead next[64];
+  constexpr std::size_t kRoom = WordCache::kShortIds * std::size(next) + 1;
+  std::size_t count = 0;
+  const auto look_up = [&] {
+    std::uint32_t* to = out.room(kRoom);
     for (const Ahead& ahead : std::span(next, count)) {
-      if (!ahead.bucket) {
-        encode_new_word(ahead.word, words, out);
+      const bool is_short = ahead.length <= WordCache::kShortBytes;
+      const WordCache::ShortSlot* slot = is_short ? words.cache.find(ahead.hash, ahead.key) : nullptr;
+      if (slot && slot->count != WordCache::kInLong) {
+        std::memcpy(to, slot->ids, sizeof slot->ids + sizeof slot->count);  // cheaper than asking how many
+        to += slot->count;
         continue;
       }
-      if (const WordCache::ShortSlot* slot = WordCache::find(*ahead.bucket, ahead.key)) {
-        std::copy_n(slot->ids, WordCache::kShortIds, out.room(WordCache::kShortIds));  // cheaper than asking how many
-        out.commit(slot->count);
+      out.commit(static_cast<std::size_t>(to - out.end()));
+      const std::string_view word{reinterpret_cast<const char*>(ahead.word), ahead.length};
+      if (is_short && !slot) {
+        std::uint32_t* ids = out.room(word.size());
+        const std::size_t made = model_.encode(word, ids, words.scratch);
+        words.cache.fill(ahead.hash, ahead.key, ids, made);
+        out.commit(made);
       } else {
-        const std::size_t before = out.size();
-        encode_new_word(ahead.word, words, out);
-        WordCache::fill(*ahead.bucket, ahead.key, out.data() + before, out.size() - before);
+        encode_long_word(word, words, out);
       }
+      to = out.room(kRoom);
     }
-  }
+    out.commit(static_cast<std::size_t>(to - out.end()));
+    count = 0;
+  };
+  cutter_.each(p, end, [&](const std::uint8_t* from, const std::uint8_t* to) {
+    Ahead& ahead = next[count++];
+    ahead.word = from;
+    ahead.length = static_cast<std::size_t>(to - from);
+    if (ahead.length <= WordCache::kShortBytes) {
+      ahead.key = WordCache::key_of(from, ahead.length, static_cast<std::size_t>(readable_end - from));
+      ahead.hash = WordCache::hash_of(ahead.key);
+      words.cache.prefetch(ahead.hash);
+    }
+    if (count == std::size(next)) look_up();
+  });
+  look_up();
 }
 
-// A word that the table of short words does not hold: perhaps the one of long words does.
-void ByteLevelBpe::encode_new_word(std::string_view word, Words& words, IdBuffer& out) const {
+// A word that is long, or becomes many ids.
+void ByteLevelBpe::encode_long_word(std::string_view word, Words& words, IdBuffer& out) const {
   std::uint32_t* room = out.room(word.size());
   if (word.size() > WordCache::LongSlot::kBytes) {
     out.commit(model_.encode(word, room, words.scratch));

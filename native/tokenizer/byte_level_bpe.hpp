@@ -2,13 +2,14 @@
 #pragma once
 #include "tokenizer/algorithm.hpp"
 #include "tokenizer/bpe_model.hpp"
-#include "tokenizer/pretokenizer.hpp"
+#include "tokenizer/cutter.hpp"
+#include "tokenizer/word_cache.hpp"
 
 namespace seedbed::tokenizer {
 
 class ByteLevelBpe final : public Algorithm {
  public:
-  ByteLevelBpe(BpeModel model, Pattern pattern) : model_(std::move(model)), cut_(cut_of(pattern)) {}
+  ByteLevelBpe(BpeModel model, Pattern pattern);
 
   std::unique_ptr<State> new_state() const override;
   void encode(const Section& section, State& state, IdBuffer& ids, std::vector<Span>* spans) const override;
@@ -17,10 +18,11 @@ class ByteLevelBpe final : public Algorithm {
   struct Words;
   void encode_words(const std::uint8_t* p, const std::uint8_t* end, const std::uint8_t* readable_end, Words& words,
                     IdBuffer& out) const;
-  void encode_new_word(std::string_view word, Words& words, IdBuffer& out) const;
+  void encode_long_word(std::string_view word, Words& words, IdBuffer& out) const;
 
   BpeModel model_;
-  Cut cut_;
+  Cutter cutter_;
+  WordCache first_words_;  // what every cache starts with: the words that are tokens
 };
 
 }  // namespace seedbed::tokenizer

@@ -1,35 +1,42 @@
 #include "tokenizer/encoder.hpp"
 
+#include <numeric>
+#include <optional>
+
 #include "tokenizer/parallel.hpp"
 
 namespace seedbed::tokenizer {
 
-// A state for the length of one piece of work; idle ones wait in the encoder for the next, so that caches stay warm.
+// What a thread works with, for the length of one piece of work; idle ones wait in the encoder for the next, so that
+// caches stay warm and memory need not be asked for again.
 class Encoder::Lease {
  public:
   explicit Lease(const Encoder& encoder) : encoder_(encoder) {
     {
       const std::lock_guard lock(encoder.mutex_);
       if (!encoder.idle_.empty()) {
-        state_ = std::move(encoder.idle_.back());
+        place_ = std::move(encoder.idle_.back());
         encoder.idle_.pop_back();
       }
     }
-    if (!state_) state_ = encoder.algorithm_->new_state();
+    if (!place_.state) place_.state = encoder.algorithm_->new_state();
+    place_.ids.clear();
   }
+  Lease(Lease&&) = default;
   ~Lease() {
-    constexpr std::size_t kMostIdle = 256;
-    state_->shrink();
+    constexpr std::size_t kMostIdle = 256, kMostIds = std::size_t{1} << 23;
+    if (!place_.state) return;  // moved away
+    place_.state->shrink();
+    if (place_.ids.capacity() > kMostIds) place_.ids = IdBuffer();
     const std::lock_guard lock(encoder_.mutex_);
-    if (encoder_.idle_.size() < kMostIdle) encoder_.idle_.push_back(std::move(state_));
+    if (encoder_.idle_.size() < kMostIdle) encoder_.idle_.push_back(std::move(place_));
   }
-  Lease(const Lease&) = delete;
-  Lease& operator=(const Lease&) = delete;
-  Algorithm::State& operator*() { return *state_; }
+  Algorithm::State& state() { return *place_.state; }
+  IdBuffer& ids() { return place_.ids; }
 
  private:
   const Encoder& encoder_;
-  std::unique_ptr<Algorithm::State> state_;
+  Workplace place_;
 };
 
 namespace {
@@ -45,22 +52,37 @@ void shift(std::vector<Span>& spans, std::size_t first, std::size_t by) {
 
 Encoder::Batch Encoder::encode(const std::vector<std::string_view>& texts, unsigned threads, bool parse_special) const {
   const auto blocks = blocks_of(texts);
-  Batch batch{std::vector<IdBuffer>(blocks.size()), std::vector<std::size_t>(texts.size())};
-  parallel_for(blocks.size(), threads, [&](unsigned, std::size_t block) {
-    Lease state(*this);
-    IdBuffer& out = batch.parts[block];
+  struct Made {  // the ids of a block: where its thread put them
+    unsigned thread;
+    std::size_t from, count;
+  };
+  std::vector<Made> made(blocks.size());
+  std::vector<std::optional<Lease>> leases(threads_for(blocks.size(), threads));
+  Batch batch{{}, std::vector<std::int64_t>(texts.size() + 1)};
+  parallel_for(blocks.size(), threads, [&](unsigned thread, std::size_t block) {
+    if (!leases[thread]) leases[thread].emplace(*this);
+    Lease& lease = *leases[thread];
+    const std::size_t from = lease.ids().size();
     for (std::size_t i = blocks[block].first; i < blocks[block].second; ++i) {
-      const std::size_t before = out.size();
-      encode_text(texts[i], parse_special, *state, out, nullptr);
-      batch.lengths[i] = out.size() - before;
+      const std::size_t before = lease.ids().size();
+      encode_text(texts[i], parse_special, lease.state(), lease.ids(), nullptr);
+      batch.offsets[i + 1] = static_cast<std::int64_t>(lease.ids().size() - before);
     }
+    made[block] = {thread, from, lease.ids().size() - from};
+  });
+  std::partial_sum(batch.offsets.begin(), batch.offsets.end(), batch.offsets.begin());
+  batch.ids = PagedArray<std::uint32_t>(static_cast<std::size_t>(batch.offsets.back()));
+  parallel_for(blocks.size(), threads, [&](unsigned, std::size_t block) {
+    const Made& part = made[block];
+    std::copy_n(leases[part.thread]->ids().data() + part.from, part.count,
+                batch.ids.data() + batch.offsets[blocks[block].first]);
   });
   return batch;
 }
 
 void Encoder::encode(std::string_view text, bool parse_special, IdBuffer& ids, std::vector<Span>& spans) const {
-  Lease state(*this);
-  encode_text(text, parse_special, *state, ids, &spans);
+  Lease lease(*this);
+  encode_text(text, parse_special, lease.state(), ids, &spans);
 }
 
 void Encoder::encode_text(std::string_view text, bool parse_special, Algorithm::State& state, IdBuffer& ids,

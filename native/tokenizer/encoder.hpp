@@ -21,8 +21,8 @@ class Encoder {
   const std::vector<std::string>& pieces() const { return pieces_; }
 
   struct Batch {
-    std::vector<IdBuffer> parts;         // one behind another they are the ids of all texts
-    std::vector<std::size_t> lengths;    // of each text
+    PagedArray<std::uint32_t> ids;      // of all texts, one behind another
+    std::vector<std::int64_t> offsets;  // of each text in ids, and the end
   };
   Batch encode(const std::vector<std::string_view>& texts, unsigned threads, bool parse_special) const;
 
@@ -40,7 +40,11 @@ class Encoder {
   std::vector<std::string> pieces_;
   AddedTokens added_;
   mutable std::mutex mutex_;
-  mutable std::vector<std::unique_ptr<Algorithm::State>> idle_;
+  struct Workplace {
+    std::unique_ptr<Algorithm::State> state;
+    IdBuffer ids;
+  };
+  mutable std::vector<Workplace> idle_;
 };
 
 }  // namespace seedbed::tokenizer

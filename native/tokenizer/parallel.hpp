@@ -27,10 +27,15 @@ inline std::vector<std::pair<std::size_t, std::size_t>> blocks_of(const std::vec
   return blocks;
 }
 
+// How many threads `blocks` pieces of work keep busy.
+inline unsigned threads_for(std::size_t blocks, unsigned threads) {
+  return static_cast<unsigned>(std::min<std::size_t>(std::max(threads, 1u), std::max<std::size_t>(blocks, 1)));
+}
+
 // Calls work(thread, block) for every block number below `blocks`; rethrows the first exception.
 template <class Work>
 void parallel_for(std::size_t blocks, unsigned threads, Work&& work) {
-  threads = static_cast<unsigned>(std::min<std::size_t>(std::max(threads, 1u), std::max<std::size_t>(blocks, 1)));
+  threads = threads_for(blocks, threads);
   std::atomic<std::size_t> next{0};
   std::vector<std::exception_ptr> errors(threads);
   const auto run = [&](unsigned thread) {

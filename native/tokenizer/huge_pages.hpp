@@ -1,0 +1,61 @@
+// Memory for large tables and results: where the system has huge pages to give, few of them hold all of it, so that
+// there are few faults when it is first written and few misses when addresses are translated.
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <new>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace seedbed::tokenizer {
+
+constexpr std::size_t kHugePage = std::size_t{1} << 21;
+
+// Uninitialised; give it back with free_pages and the same size.
+inline void* allocate_pages(std::size_t bytes) {
+  const std::size_t alignment = bytes >= kHugePage ? kHugePage : 64;
+  void* memory = ::operator new(bytes ? bytes : 1, std::align_val_t{alignment});
+#if defined(__linux__)
+  if (bytes >= kHugePage) madvise(memory, bytes, MADV_HUGEPAGE);  // advice: it does no harm where it is not taken
+#endif
+  return memory;
+}
+inline void free_pages(void* memory, std::size_t bytes) noexcept {
+  ::operator delete(memory, std::align_val_t{bytes >= kHugePage ? kHugePage : 64});
+}
+
+// An array whose values are not set, in such memory.
+template <class T>
+class PagedArray {
+ public:
+  PagedArray() = default;
+  explicit PagedArray(std::size_t size) : data_(static_cast<T*>(allocate_pages(size * sizeof(T))), {size}), size_(size) {}
+  T* data() const { return data_.get(); }
+  std::size_t size() const { return size_; }
+
+ private:
+  struct Free {
+    std::size_t size = 0;
+    void operator()(T* data) const noexcept { free_pages(data, size * sizeof(T)); }
+  };
+  std::unique_ptr<T, Free> data_;
+  std::size_t size_ = 0;
+};
+
+template <class T>
+struct HugePages {  // an allocator for containers
+  using value_type = T;
+  HugePages() = default;
+  template <class Other>
+  HugePages(const HugePages<Other>&) noexcept {}
+  T* allocate(std::size_t count) {
+    if (count > static_cast<std::size_t>(-1) / sizeof(T)) throw std::bad_array_new_length();
+    return static_cast<T*>(allocate_pages(count * sizeof(T)));
+  }
+  void deallocate(T* memory, std::size_t count) noexcept { free_pages(memory, count * sizeof(T)); }
+  friend bool operator==(const HugePages&, const HugePages&) { return true; }
+};
+
+}  // namespace seedbed::tokenizer
