@@ -12,9 +12,29 @@
 
 namespace seedbed::tokenizer {
 
-struct MergeRule {
-  std::uint32_t rank = 0;  // the lowest goes first
-  std::uint32_t result = 0;
+// The rank of the merge of two tokens; the lowest rank goes first. A slot packs both ids and the rank into eight bytes,
+// so that the table stays in the fast caches.
+class MergeRanks {
+ public:
+  static constexpr std::uint32_t kNone = (1u << 21) - 1;  // also the limit of ids and ranks
+
+  void add(std::uint32_t left, std::uint32_t right, std::uint32_t rank);  // the last rank given to a pair holds
+  std::uint32_t find(std::uint32_t left, std::uint32_t right) const {
+    const std::uint64_t key = key_of(left, right);
+    for (std::size_t i = start(key);; i = (i + 1) & (slots_.size() - 1)) {
+      if (slots_[i] >> 21 == key) return static_cast<std::uint32_t>(slots_[i]) & kNone;
+      if (slots_[i] == kEmpty) return kNone;
+    }
+  }
+
+ private:
+  static constexpr std::uint64_t kEmpty = ~std::uint64_t{0};
+  static std::uint64_t key_of(std::uint32_t left, std::uint32_t right) { return std::uint64_t{left} << 21 | right; }
+  std::size_t start(std::uint64_t key) const {
+    return (key * 0x9E3779B97F4A7C15u) >> 32 & (slots_.size() - 1);
+  }
+  std::vector<std::uint64_t> slots_ = std::vector<std::uint64_t>(16, kEmpty);
+  std::size_t count_ = 0;
 };
 
 // Working memory of one thread, reused from word to word.
@@ -40,15 +60,15 @@ class BpeModel {
   std::size_t encode(std::string_view word, std::uint32_t* out, MergeScratch& scratch) const;
 
  private:
-  std::uint64_t merge_of(std::uint32_t left, std::uint32_t right) const;
   std::size_t merge_short(std::string_view word, std::uint32_t* out) const;
   std::size_t merge_long(std::string_view word, std::uint32_t* out, MergeScratch& scratch) const;
 
   std::vector<std::string> tokens_;
   std::unordered_map<std::string_view, std::uint32_t> whole_words_;  // keys lie in tokens_
   std::array<std::uint32_t, 256> bytes_;
-  PairMap<MergeRule> merges_;
-  std::vector<std::uint64_t> byte_pairs_;  // of the bytes [left << 8 | right]: rank << 32 | result
+  MergeRanks ranks_;
+  std::vector<std::uint32_t> byte_ranks_;  // of the bytes [left << 8 | right]
+  std::vector<std::uint32_t> results_;     // of each rank
 };
 
 }  // namespace seedbed::tokenizer

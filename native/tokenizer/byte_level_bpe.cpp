@@ -17,10 +17,9 @@ struct ByteLevelBpe::Words final : Algorithm::State {
 };
 
 ByteLevelBpe::ByteLevelBpe(BpeModel model, Pattern pattern) : model_(std::move(model)), cutter_(pattern) {
-  // From the last to the first, as frequent tokens have low ids and the newer word of a bucket is found first.
   MergeScratch scratch;
   std::uint32_t ids[WordCache::kShortBytes];
-  for (auto id = static_cast<std::uint32_t>(model_.size()); id-- > 0;) {
+  for (std::uint32_t id = 0; id < model_.size(); ++id) {
     const std::string& token = model_.token(id);
     if (token.empty() || token.size() > WordCache::kShortBytes) continue;
     const std::size_t count = model_.encode(token, ids, scratch);
@@ -99,19 +98,19 @@ void ByteLevelBpe::encode_words(const std::uint8_t* p, const std::uint8_t* end, 
 // A word that is long, or becomes many ids.
 void ByteLevelBpe::encode_long_word(std::string_view word, Words& words, IdBuffer& out) const {
   std::uint32_t* room = out.room(word.size());
-  if (word.size() > WordCache::LongSlot::kBytes) {
+  if (word.size() > LongWords::kMostBytes) {
     out.commit(model_.encode(word, room, words.scratch));
     return;
   }
-  const std::uint32_t hash = WordCache::hash_of(word);
-  WordCache::LongSlot& slot = words.cache.long_slot(hash);
-  if (WordCache::holds(slot, word, hash)) {
-    std::copy_n(slot.ids, slot.count, room);
-    out.commit(slot.count);
+  LongWords& seen = words.cache.long_words;
+  const std::uint32_t hash = LongWords::hash_of(word);
+  if (const auto ids = seen.find(word, hash); !ids.empty()) {
+    std::copy(ids.begin(), ids.end(), room);
+    out.commit(ids.size());
     return;
   }
   const std::size_t count = model_.encode(word, room, words.scratch);
-  WordCache::fill(slot, word, hash, room, count);
+  seen.add(word, hash, {room, count});
   out.commit(count);
 }
 

@@ -1,7 +1,7 @@
 // From pre-token to ids without merging: natural text repeats its words, so nearly every word has been seen before.
 //
-// Two tables, one thread's own, in which a new word takes the place of an older one. The table of short words doubles
-// as long as new words drive out old ones, up to a fixed size: memory is bounded whatever the text, and a word that lost
+// Two tables, one thread's own. The one of short words doubles as long as new words drive out old ones, up to a fixed
+// size; the one of long words starts anew when it is full. So memory is bounded whatever the text, and a word that lost
 // its place is merged again when it comes back. Entries are exact: the whole word is compared, not its hash. The tables
 // are larger than the fast caches of a processor, so a caller that knows its next words prefetches their buckets before
 // it asks for the first.
@@ -9,12 +9,66 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tokenizer/huge_pages.hpp"
 
 namespace seedbed::tokenizer {
+
+// Words that are long or become many ids.
+class LongWords {
+ public:
+  static constexpr std::size_t kMostBytes = 256;
+
+  static std::uint32_t hash_of(std::string_view word) {
+    std::uint64_t hash = word.size();
+    for (std::size_t i = 0; i < word.size(); i += 8) {
+      std::uint64_t part = 0;
+      std::memcpy(&part, word.data() + i, word.size() - i < 8 ? word.size() - i : 8);
+      hash = (hash ^ part) * 0x9E3779B97F4A7C15u;
+      hash ^= hash >> 29;
+    }
+    return static_cast<std::uint32_t>(hash >> 32);
+  }
+  std::span<const std::uint32_t> find(std::string_view word, std::uint32_t hash) const {  // empty if it is not there
+    if (slots_.empty()) return {};
+    for (std::size_t i = hash;; ++i) {
+      const Slot& slot = slots_[i & (kSlots - 1)];
+      if (!slot.count) return {};
+      if (slot.hash == hash && slot.length == word.size() &&
+          std::memcmp(pool_.data() + slot.start + slot.count, word.data(), word.size()) == 0)
+        return {pool_.data() + slot.start, slot.count};
+    }
+  }
+  void add(std::string_view word, std::uint32_t hash, std::span<const std::uint32_t> ids) {
+    if (2 * ++used_ > kSlots || pool_.size() > kMostPool) {
+      slots_.clear();
+      pool_.clear();
+      used_ = 1;
+    }
+    if (slots_.empty()) slots_.resize(kSlots);
+    std::size_t i = hash;
+    while (slots_[i & (kSlots - 1)].count) ++i;
+    const auto start = static_cast<std::uint32_t>(pool_.size());
+    slots_[i & (kSlots - 1)] = {hash, static_cast<std::uint32_t>(word.size()), start,
+                                static_cast<std::uint32_t>(ids.size())};
+    pool_.insert(pool_.end(), ids.begin(), ids.end());
+    pool_.resize(pool_.size() + (word.size() + 3) / 4);
+    std::memcpy(pool_.data() + start + ids.size(), word.data(), word.size());
+  }
+
+ private:
+  static constexpr std::size_t kSlots = std::size_t{1} << 16, kMostPool = std::size_t{1} << 20;
+  struct Slot {
+    std::uint32_t hash, length, start, count;  // count 0: empty
+  };
+  std::vector<Slot> slots_;
+  std::vector<std::uint32_t> pool_;  // of each word its ids, and then its bytes
+  std::size_t used_ = 0;
+};
 
 class WordCache {
  public:
@@ -33,18 +87,11 @@ class WordCache {
     std::uint32_t count = 0;  // kInLong: more ids than fit, so they are in the table of long words, perhaps
   };
   static constexpr std::uint32_t kInLong = ~std::uint32_t{0};
-  struct alignas(64) Bucket {  // one cache line: the newer word first
+  struct alignas(64) Bucket {  // one cache line; a full one lends places from its neighbours
     ShortSlot slots[2];
   };
-  struct LongSlot {
-    static constexpr std::size_t kBytes = 56, kIds = 24;
-    std::uint32_t hash = 0;
-    std::uint16_t length = 0, count = 0;
-    char bytes[kBytes] = {};
-    std::uint32_t ids[kIds] = {};
-  };
 
-  WordCache() : buckets_(std::size_t{1} << kLeastBits), long_(std::size_t{1} << kLongBits) {}
+  WordCache() : buckets_(std::size_t{1} << kLeastBits) {}
 
   // `readable` bytes may be read from the start of the word, whatever they hold.
   static Key key_of(const std::uint8_t* word, std::size_t length, std::size_t readable) {
@@ -66,8 +113,9 @@ class WordCache {
   }
   void prefetch(std::size_t hash) const { __builtin_prefetch(&bucket(hash)); }
   const ShortSlot* find(std::size_t hash, Key key) const {
-    for (const ShortSlot& slot : bucket(hash).slots)
-      if (slot.key == key) return &slot;
+    for (std::size_t i = 0; i < kGroup; ++i)
+      for (const ShortSlot& slot : bucket(hash ^ i).slots)
+        if (slot.key == key) return &slot;
     return nullptr;
   }
   void fill(std::size_t hash, Key key, const std::uint32_t* ids, std::size_t count) {
@@ -77,31 +125,10 @@ class WordCache {
       std::memcpy(slot.ids, ids, count * sizeof *ids);
     }
     driven_out_ += put(buckets_, hash, slot);
-    if (driven_out_ > buckets_.size() / 4 && buckets_.size() < std::size_t{1} << kMostBits) grow();
+    if (driven_out_ > buckets_.size() / 8) make_room();
   }
 
-  LongSlot& long_slot(std::uint32_t hash) { return long_[hash & (long_.size() - 1)]; }
-  static std::uint32_t hash_of(std::string_view word) {
-    std::uint64_t hash = word.size();
-    for (std::size_t i = 0; i < word.size(); i += 8) {
-      std::uint64_t part = 0;
-      std::memcpy(&part, word.data() + i, word.size() - i < 8 ? word.size() - i : 8);
-      hash = (hash ^ part) * 0x9E3779B97F4A7C15u;
-      hash ^= hash >> 29;
-    }
-    return static_cast<std::uint32_t>(hash >> 32);
-  }
-  static bool holds(const LongSlot& slot, std::string_view word, std::uint32_t hash) {
-    return slot.hash == hash && slot.length == word.size() && std::memcmp(slot.bytes, word.data(), word.size()) == 0;
-  }
-  static void fill(LongSlot& slot, std::string_view word, std::uint32_t hash, const std::uint32_t* ids, std::size_t count) {
-    if (count > LongSlot::kIds) return;
-    slot.hash = hash;
-    slot.length = static_cast<std::uint16_t>(word.size());
-    slot.count = static_cast<std::uint16_t>(count);
-    std::memcpy(slot.bytes, word.data(), word.size());
-    std::memcpy(slot.ids, ids, count * sizeof *ids);
-  }
+  LongWords long_words;
 
  private:
   static constexpr std::array<std::uint64_t, 16> kMasks = [] {  // the lowest so many bytes, 8 at most
@@ -110,29 +137,36 @@ class WordCache {
       masks[i] = i < 8 ? (std::uint64_t{1} << 8 * i) - 1 : ~std::uint64_t{0};
     return masks;
   }();
-  static constexpr int kLeastBits = 10, kMostBits = 18, kLongBits = 14;
+  static constexpr int kLeastBits = 10, kMostBits = 17;
+  static constexpr std::size_t kGroup = 4;
   using Buckets = std::vector<Bucket, HugePages<Bucket>>;
 
   const Bucket& bucket(std::size_t hash) const { return buckets_[hash & (buckets_.size() - 1)]; }
-  static bool put(Buckets& buckets, std::size_t hash, const ShortSlot& slot) {  // whether it drove another out
-    Bucket& bucket = buckets[hash & (buckets.size() - 1)];
-    const bool full = bucket.slots[1].count != 0;
-    bucket.slots[1] = bucket.slots[0];
-    bucket.slots[0] = slot;
-    return full;
+  // Frequent words tend to come first and so keep the places that are looked at first. Returns whether another word
+  // was driven out.
+  static bool put(Buckets& buckets, std::size_t hash, const ShortSlot& slot) {
+    for (std::size_t i = 0; i < kGroup; ++i)
+      for (ShortSlot& place : buckets[(hash ^ i) & (buckets.size() - 1)].slots)
+        if (!place.count) {
+          place = slot;
+          return false;
+        }
+    buckets[(hash ^ (kGroup - 1)) & (buckets.size() - 1)].slots[1] = slot;
+    return true;
   }
-  void grow() {
-    Buckets more(buckets_.size() * 2);
-    for (const Bucket& bucket : buckets_)
-      for (const int i : {1, 0})  // the newer one last
-        if (bucket.slots[i].count) put(more, hash_of(bucket.slots[i].key), bucket.slots[i]);
-    buckets_ = std::move(more);
+  void make_room() {
+    const bool grows = buckets_.size() < std::size_t{1} << kMostBits;
+    Buckets fresh(buckets_.size() << grows);
+    if (grows)  // else the words have become others: start anew
+      for (const std::size_t s : {0, 1})
+        for (const Bucket& bucket : buckets_)
+          if (bucket.slots[s].count) put(fresh, hash_of(bucket.slots[s].key), bucket.slots[s]);
+    buckets_ = std::move(fresh);
     driven_out_ = 0;
   }
 
   Buckets buckets_;
   std::size_t driven_out_ = 0;  // since the table last grew
-  std::vector<LongSlot> long_;
 };
 
 }  // namespace seedbed::tokenizer
