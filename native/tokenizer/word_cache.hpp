@@ -138,7 +138,7 @@ class WordCache {
     return masks;
   }();
   static constexpr int kLeastBits = 10, kMostBits = 17;
-  static constexpr std::size_t kGroup = 4;
+  static constexpr std::size_t kGroup = 8;
   using Buckets = std::vector<Bucket, HugePages<Bucket>>;
 
   const Bucket& bucket(std::size_t hash) const { return buckets_[hash & (buckets_.size() - 1)]; }
