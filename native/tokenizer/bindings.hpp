@@ -77,3 +77,4 @@ inline std::vector<std::string> copies_of(const nb::list& listed) {
 }  // namespace seedbed::tokenizer
 
 void bind_tokenizer(nanobind::module_& m);
+void bind_normalizers(nanobind::module_& m);
