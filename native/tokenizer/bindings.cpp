@@ -46,25 +46,25 @@ Array<std::uint32_t> as_array(PagedArray<std::uint32_t> ids) {
   return Array<std::uint32_t>(owned->data(), {owned->size()}, owner);
 }
 
-nb::object encode(const Encoder& encoder, nb::handle text, bool parse_special) {
-  TextViews texts;
-  texts.add(text);
-  Encoder::Batch batch;
-  {
+Encoder::Batch encoded(const Encoder& encoder, const PythonTexts& texts, unsigned threads, bool parse_special) {
+  try {
     nb::gil_scoped_release release;
-    batch = encoder.encode(texts.views, 1, parse_special);
+    return encoder.encode(texts.texts, threads, parse_special);
+  } catch (const LoneSurrogate&) {
+    texts.raise_lone_surrogate();
   }
-  return nb::cast(as_array(std::move(batch.ids)));
+}
+
+nb::object encode(const Encoder& encoder, nb::handle text, bool parse_special) {
+  PythonTexts texts;
+  texts.add(text);
+  return nb::cast(as_array(encoded(encoder, texts, 1, parse_special).ids));
 }
 
 nb::tuple encode_batch(const Encoder& encoder, const nb::list& list, unsigned threads, bool parse_special) {
-  TextViews texts;
-  view_all(list, texts);
-  Encoder::Batch batch;
-  {
-    nb::gil_scoped_release release;
-    batch = encoder.encode(texts.views, threads, parse_special);
-  }
+  PythonTexts texts;
+  for (nb::handle text : list) texts.add(text);
+  Encoder::Batch batch = encoded(encoder, texts, threads, parse_special);
   std::int64_t* offsets;
   auto rows = new_array(batch.offsets.size(), &offsets);
   std::copy(batch.offsets.begin(), batch.offsets.end(), offsets);

@@ -7,9 +7,12 @@
 #include <nanobind/stl/tuple.h>
 
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "tokenizer/text.hpp"
 
 namespace seedbed::tokenizer {
 
@@ -60,6 +63,39 @@ class TextViews {
 
  private:
   std::vector<nb::object> owners_;
+};
+
+// The texts of Python objects where they lie, for as long as this lives.
+class PythonTexts {
+ public:
+  void add(nb::handle object) {
+    PyObject* text = object.ptr();
+    if (PyBytes_Check(text)) {
+      const std::string_view bytes = bytes_view(object);
+      texts.push_back({bytes.data(), bytes.size(), Text::Units::Utf8});
+    } else if (PyUnicode_Check(text)) {
+      const auto kind = PyUnicode_KIND(text);
+      texts.push_back({PyUnicode_DATA(text), static_cast<std::size_t>(PyUnicode_GET_LENGTH(text)),
+                       PyUnicode_IS_ASCII(text)          ? Text::Units::Utf8
+                       : kind == PyUnicode_1BYTE_KIND    ? Text::Units::Latin1
+                       : kind == PyUnicode_2BYTE_KIND    ? Text::Units::Ucs2
+                                                         : Text::Units::Ucs4});
+    } else {
+      throw nb::type_error("texts must be str or bytes");
+    }
+    owners_.push_back(nb::borrow(object));
+  }
+  // Raises Python's own error for the first text with a lone surrogate.
+  [[noreturn]] void raise_lone_surrogate() const {
+    for (const nb::object& owner : owners_)
+      if (PyUnicode_Check(owner.ptr()) && !nb::steal(PyUnicode_AsUTF8String(owner.ptr())).is_valid())
+        throw nb::python_error();
+    throw std::logic_error("no text has a lone surrogate");
+  }
+  std::vector<Text> texts;
+
+ private:
+  std::vector<nb::object> owners_;  // the list they came in may change meanwhile
 };
 
 inline void view_all(const nb::list& texts, TextViews& views) {

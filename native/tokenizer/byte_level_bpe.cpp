@@ -50,7 +50,8 @@ void ByteLevelBpe::encode_words(const std::uint8_t* p, const std::uint8_t* end, 
                                Words& words, IdBuffer& out) const {
   struct Ahead {
     const std::uint8_t* word;
-    std::size_t length, hash;
+    std::size_t length;
+    std::uint32_t hash;
     WordCache::Key key;
   };
   Ahead next[64];

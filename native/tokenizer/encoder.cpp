@@ -24,15 +24,17 @@ class Encoder::Lease {
   }
   Lease(Lease&&) = default;
   ~Lease() {
-    constexpr std::size_t kMostIdle = 256, kMostIds = std::size_t{1} << 23;
+    constexpr std::size_t kMostIdle = 256, kMostIds = std::size_t{1} << 23, kMostBytes = std::size_t{1} << 24;
     if (!place_.state) return;  // moved away
     place_.state->shrink();
     if (place_.ids.capacity() > kMostIds) place_.ids = IdBuffer();
+    if (place_.reader.capacity() > kMostBytes) place_.reader = Utf8Reader();
     const std::lock_guard lock(encoder_.mutex_);
     if (encoder_.idle_.size() < kMostIdle) encoder_.idle_.push_back(std::move(place_));
   }
   Algorithm::State& state() { return *place_.state; }
   IdBuffer& ids() { return place_.ids; }
+  Utf8Reader& reader() { return place_.reader; }
 
  private:
   const Encoder& encoder_;
@@ -50,7 +52,7 @@ void shift(std::vector<Span>& spans, std::size_t first, std::size_t by) {
 
 }  // namespace
 
-Encoder::Batch Encoder::encode(const std::vector<std::string_view>& texts, unsigned threads, bool parse_special) const {
+Encoder::Batch Encoder::encode(const std::vector<Text>& texts, unsigned threads, bool parse_special) const {
   const auto blocks = blocks_of(texts);
   struct Made {  // the ids of a block: where its thread put them
     unsigned thread;
@@ -65,7 +67,7 @@ Encoder::Batch Encoder::encode(const std::vector<std::string_view>& texts, unsig
     const std::size_t from = lease.ids().size();
     for (std::size_t i = blocks[block].first; i < blocks[block].second; ++i) {
       const std::size_t before = lease.ids().size();
-      encode_text(texts[i], parse_special, lease.state(), lease.ids(), nullptr);
+      encode_text(lease.reader().read(texts[i]), parse_special, lease.state(), lease.ids(), nullptr);
       batch.offsets[i + 1] = static_cast<std::int64_t>(lease.ids().size() - before);
     }
     made[block] = {thread, from, lease.ids().size() - from};

@@ -9,6 +9,7 @@
 
 #include "tokenizer/added_tokens.hpp"
 #include "tokenizer/algorithm.hpp"
+#include "tokenizer/text.hpp"
 
 namespace seedbed::tokenizer {
 
@@ -24,7 +25,8 @@ class Encoder {
     PagedArray<std::uint32_t> ids;      // of all texts, one behind another
     std::vector<std::int64_t> offsets;  // of each text in ids, and the end
   };
-  Batch encode(const std::vector<std::string_view>& texts, unsigned threads, bool parse_special) const;
+  // Throws LoneSurrogate of one of the texts.
+  Batch encode(const std::vector<Text>& texts, unsigned threads, bool parse_special) const;
 
   // The ids of one text and the bytes of it that each stands for.
   void encode(std::string_view text, bool parse_special, IdBuffer& ids, std::vector<Span>& spans) const;
@@ -43,6 +45,7 @@ class Encoder {
   struct Workplace {
     std::unique_ptr<Algorithm::State> state;
     IdBuffer ids;
+    Utf8Reader reader;
   };
   mutable std::vector<Workplace> idle_;
 };

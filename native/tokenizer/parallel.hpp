@@ -9,15 +9,21 @@
 #include <utility>
 #include <vector>
 
+#include "tokenizer/text.hpp"
+
 namespace seedbed::tokenizer {
 
 // [from, to) of each block: as many texts as make up kBlockBytes.
-inline std::vector<std::pair<std::size_t, std::size_t>> blocks_of(const std::vector<std::string_view>& texts) {
+inline std::size_t bytes_of(std::string_view text) { return text.size(); }
+inline std::size_t bytes_of(const Text& text) { return text.most_bytes(); }
+
+template <class AnyText>
+std::vector<std::pair<std::size_t, std::size_t>> blocks_of(const std::vector<AnyText>& texts) {
   constexpr std::size_t kBlockBytes = std::size_t{1} << 18;
   std::vector<std::pair<std::size_t, std::size_t>> blocks;
   std::size_t from = 0, bytes = 0;
   for (std::size_t i = 0; i < texts.size(); ++i) {
-    bytes += texts[i].size() + 8;
+    bytes += bytes_of(texts[i]) + 8;
     if (bytes >= kBlockBytes || i + 1 == texts.size()) {
       blocks.emplace_back(from, i + 1);
       from = i + 1;

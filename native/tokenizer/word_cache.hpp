@@ -77,7 +77,7 @@ class WordCache {
   // The bytes of a word of 1 to 15 bytes, zero-padded, and its length in the last byte: never 0, 0.
   struct Key {
     std::uint64_t low = 0, high = 0;
-    bool operator==(const Key&) const = default;
+    bool operator==(const Key& other) const { return ((low ^ other.low) | (high ^ other.high)) == 0; }
   };
 
   // Most words: in half a cache line.
@@ -107,13 +107,16 @@ class WordCache {
     return key;
   }
 
-  static std::size_t hash_of(Key key) {
+  static std::uint32_t hash_of(Key key) {
     const std::uint64_t mixed = (key.low ^ (key.high * 0x9E3779B97F4A7C15u)) * 0xD6E8FEB86659FD93u;
-    return (mixed ^ mixed >> 31) >> 7;
+    return static_cast<std::uint32_t>((mixed ^ mixed >> 31) >> 7);
   }
   void prefetch(std::size_t hash) const { __builtin_prefetch(&bucket(hash)); }
   const ShortSlot* find(std::size_t hash, Key key) const {
-    for (std::size_t i = 0; i < kGroup; ++i)
+    const Bucket& home = bucket(hash);
+    const ShortSlot& likely = home.slots[!(home.slots[0].key == key)];  // no branch could guess which of the two
+    if (likely.key == key) return &likely;
+    for (std::size_t i = 1; i < kGroup; ++i)
       for (const ShortSlot& slot : bucket(hash ^ i).slots)
         if (slot.key == key) return &slot;
     return nullptr;

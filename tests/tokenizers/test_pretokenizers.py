@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,31 @@ def test_classes_of_characters_are_those_of_the_engine(pattern: str) -> None:
         some = [chr(code) for code in codes[start : start + 512]]
         text = " ".join(f"a{c}B{c}{c}7{c}!" for c in some)
         assert split(text, pattern) == _peer(pattern, text), hex(codes[start])
+
+
+_TRICKY = (
+    *("a", "s", "t", "re", "ll", "VE", "D", "S", "X", "It'S", "don't", "'", "'s", "'LL", "é", "中"),
+    *(" ", "  ", "\t", "\n", "\r\n", "\n  \n", "1", "12345", "!", "/", "((", "."),
+)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_blocks_of_64_bytes_are_cut_as_character_by_character(pattern: str) -> None:
+    generator = random.Random(3)
+    texts = ["".join(generator.choices(_TRICKY, k=generator.randint(1, 120))).encode() for _ in range(4000)]
+    texts += [b"a" * n + b" " + b"b" * (130 - n) + b"'ll 1234\n\n x" for n in range(130)]
+    best = _native.simd_level()
+    try:
+        _native.set_simd_level("scalar")
+        expected = [_native.cut(pattern, text).tolist() for text in texts]
+        for level in {"avx2", best} - {"scalar"}:
+            try:
+                _native.set_simd_level(level)
+            except ValueError:  # not on this machine
+                continue
+            assert [_native.cut(pattern, text).tolist() for text in texts] == expected, level
+    finally:
+        _native.set_simd_level(best)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
