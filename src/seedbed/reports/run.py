@@ -67,7 +67,9 @@ def _corpus_card(metrics: Metrics) -> Iterator[Card]:
 def _tokenizer_card(metrics: Metrics) -> Iterator[Card]:
     if tokenizer := metrics.get("tokenizer"):
         found = tokenizer["fertility"]["validation"]
-        note = f"{numbers.count(tokenizer['vocab_size'])} tokens; {numbers.fixed(found['tokens_per_word'])} to a word"
+        note = f"{numbers.count(tokenizer['vocab_size'])} tokens"
+        if found["tokens_per_word"] is not None:
+            note += f"; {numbers.fixed(found['tokens_per_word'])} to a word"
         yield Card("Bytes per token", numbers.fixed(found["bytes_per_token"]), note)
 
 

@@ -115,9 +115,8 @@ def tokenizer(run: Evidence) -> Section | None:
     held, train = found["validation"], found["train"]
     lead = (
         f"A byte-level BPE of {numbers.count(metrics['vocab_size'], 'token')}, learned from the training documents. On "
-        f"text that it has not seen a token carries {numbers.fixed(held['bytes_per_token'])} bytes and a word costs "
-        f"{numbers.fixed(held['tokens_per_word'])} tokens; on its own training text "
-        f"{numbers.fixed(train['bytes_per_token'])} bytes and {numbers.fixed(train['tokens_per_word'])} tokens."
+        f"text that it has not seen {_cost(held, 'a token carries', 'and a word costs')}; on its own training text "
+        f"{_cost(train)}."
     )
     blocks: list[Block] = [_fertility(found)]
     if "tokens" in run.artifacts:
@@ -128,6 +127,14 @@ def tokenizer(run: Evidence) -> Section | None:
     return Section("tokenizer", "Tokenizer", lead, blocks, run.stamp("tokenizer", "tokens"))
 
 
+def _cost(found: dict[str, Any], token: str = "", word: str = "and") -> str:
+    """ "3.1 bytes and 1.5 tokens", without the tokens where white space parts no words."""
+    text = f"{token} {numbers.fixed(found['bytes_per_token'])} bytes"
+    if found["tokens_per_word"] is not None:
+        text += f" {word} {numbers.fixed(found['tokens_per_word'])} tokens"
+    return text.strip()
+
+
 def _fertility(found: dict[str, dict[str, Any]]) -> Table:
     names = [name for name in _SPLITS if name in found]
     measures = (
@@ -135,12 +142,19 @@ def _fertility(found: dict[str, dict[str, Any]]) -> Table:
         ("Bytes per token", "bytes_per_token", numbers.fixed),
         ("Characters per token", "characters_per_token", numbers.fixed),
         ("Words cut into several tokens", "continued_words", numbers.percent),
+        ("Unknown tokens", "unknown_share", numbers.percent),
+        ("Rényi efficiency", "renyi_efficiency", numbers.percent),
         ("Tokens never used", "unused_tokens", numbers.count),
     )
-    rows = [(title, *(show(found[name][key]) for name in names)) for title, key, show in measures]
+    rows = [
+        (title, *(show(found[name][key]) for name in names))
+        for title, key, show in measures
+        if all(found[name].get(key) is not None for name in names)
+    ]
     return Table(
         "What text costs", ("Measure", *(name.capitalize() for name in names)), rows,
-        "Words stand between white space. The nearer the columns, the less the vocabulary is fitted to its own text.",
+        "Words stand between white space. Rényi efficiency is 100% when all tokens are equally frequent. The nearer "
+        "the columns, the less the vocabulary is fitted to its own text.",
     )  # fmt: skip
 
 

@@ -1,0 +1,41 @@
+"""The kind of every id, on a tokenizer made so that each kind is in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from seedbed.tokenizers import AddedToken, ByteLevelBPE, Specification, Tokenizer, train_bpe
+from seedbed.tokenizers.audit import token_kinds
+from seedbed.tokenizers.bytelevel import BYTE_ORDER, to_characters
+from seedbed.tokenizers.token_kinds import NEVER_IN_UTF8, byte_ids
+
+
+@pytest.fixture(scope="module")
+def odd() -> Tokenizer:
+    """ "bc" takes the b that "ab" needs, so "abc" is never made; "x1" is two words."""
+    vocabulary = {to_characters(bytes([byte])): place for place, byte in enumerate(BYTE_ORDER)}
+    merges = [("b", "c"), ("a", "b"), ("ab", "c"), ("x", "1"), (to_characters(b"\xc3"), to_characters(b"\xa9")),
+              (to_characters(b"\xe4"), to_characters(b"\xb8"))]  # fmt: skip
+    for left, right in merges:
+        vocabulary[left + right] = len(vocabulary)
+    added = (AddedToken("<|end|>", len(vocabulary) + 1),)  # one id is left without a token
+    return Tokenizer(Specification(ByteLevelBPE(vocabulary, merges, "gpt2"), added))
+
+
+def test_every_kind_is_told(odd: Tokenizer) -> None:
+    kinds = token_kinds(odd)
+    names = {kind: [odd.id_to_token(int(number)) for number in kinds.ids(kind)] for kind in kinds.counts()}
+    assert names["unreachable, split"] == ["abc", "x1"]
+    assert [[odd.id_to_token(one) for one in ids] for ids in kinds.becomes.values()] == [["a", "bc"], ["x", "1"]]
+    assert names["special"] == ["<|end|>"]
+    assert names["empty"] == [None]
+    assert len(names["undecodable"]) == 128 + 1
+    assert kinds.bytes.sum() == 128
+    assert sum(kinds.counts().values()) == odd.vocab_size
+    assert {"ab", "bc", to_characters("é".encode())} <= set(names["reachable"])
+
+
+def test_bytes_that_no_text_has() -> None:
+    tokenizer = train_bpe(["aa"] * 3, 258, "gpt2")
+    ids = byte_ids(tokenizer, NEVER_IN_UTF8)
+    assert sorted(tokenizer.decode_bytes(ids)) == sorted(NEVER_IN_UTF8)
