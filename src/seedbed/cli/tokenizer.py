@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from . import tokenizer_audit
 from .road import OverridesOption, print_keys
 
 
@@ -45,3 +46,6 @@ def tokenizer(
     if run is None:
         raise ConfigError("no run was named", hint="Give --run, or one of the commands in --help.")
     run_stage("tokenizer", run, recipe=recipe, overrides=parse_overrides(overrides or []))
+
+
+tokenizer_audit.register(app)

@@ -275,6 +275,42 @@ def recall_against_speed(rows: Sequence[Row], exact: float | None) -> Chart:
     return _framed(alt.LayerChart(layer=list(layers)), height=260)
 
 
+def ranking(rows: Sequence[Row], name: str, value: str, title: str, marked: Sequence[str]) -> Chart:
+    """Many things in order of one value, from the highest: a point each, and the names of those `marked`."""
+    placed = [{**row, "place": place} for place, row in enumerate(sorted(rows, key=lambda row: -row[value]), 1)]
+    ends = alt.Scale(domain=[0, len(placed) + 1], nice=False)
+    x = alt.X("place:Q", title="rank", scale=ends, axis=alt.Axis(grid=False, tickCount=6))
+    y = alt.Y(f"{value}:Q", title=title, scale=alt.Scale(zero=True), axis=_axis(count=5))
+    points = _data(placed).mark_circle(size=18, opacity=0.6).encode(
+        x=x, y=y, tooltip=[_tip(name, ""), _tip("place", "rank", "Q"), _tip(value, title, "Q")]
+    )  # fmt: skip
+    chosen = [row for row in placed if row[name] in marked]
+    spots = _data(chosen).mark_point(style="second", filled=True, size=46, opacity=1).encode(x=x, y=y)
+    words = _data(chosen).mark_text(align="left", dx=6, dy=-9, fontSize=11).encode(x=x, y=y, text=f"{name}:N")
+    return _framed(alt.LayerChart(layer=[points, spots, words]), height=300)
+
+
+def training_counts(rows: Sequence[Row], title: str, order: Sequence[str]) -> Chart:
+    """Ids by how often training met them: what an indicator says of each.
+
+    Args:
+        rows: `count`, `value`, `group`, `token`.
+        order: of the groups.
+    """
+    # A logarithm that has a place for none at all.
+    spread = [{**row, "place": math.log10(1 + row["count"])} for row in rows]
+    most = max((row["place"] for row in spread), default=1.0)
+    powers = [0.0, *(math.log10(1 + 10**power) for power in range(math.ceil(most) + 1))]
+    x = alt.X(
+        "place:Q", title="times in the training tokens", scale=alt.Scale(domain=[-0.15, most + 0.1], nice=False),
+        axis=alt.Axis(values=powers, labelExpr="format(pow(10, datum.value) - 1, ',.0f')", grid=False),
+    )  # fmt: skip
+    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=_axis(count=5))
+    tips = [_tip("token", "token"), _tip("count", "times", "Q"), _tip("value", title, "Q")]
+    marks = _data(spread).mark_circle(size=22, opacity=0.55)
+    return _framed(marks.encode(x=x, y=y, color=_series("group", order), tooltip=tips), height=300)
+
+
 def _data(rows: Sequence[Row]) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=[_finite(row) for row in rows]))
 

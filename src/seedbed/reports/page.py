@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..core.artifacts import write_atomically
 from . import numbers
+from .images import theme
 
 if TYPE_CHECKING:
     import altair as alt
@@ -137,7 +138,8 @@ class Page:
             lstrip_blocks=True,
             undefined=jinja2.StrictUndefined,
         )
-        scripts = [_vega_bundle(), (_HERE / "page.js").read_text(encoding="utf-8")]
+        script = (_HERE / "page.js").read_text(encoding="utf-8")
+        scripts = [_vega_bundle(), script.replace("__THEME__", json.dumps(theme(), sort_keys=True))]
         return environment.get_template("page.html.j2").render(
             page=self, style=(_HERE / "page.css").read_text(encoding="utf-8"), scripts=scripts, policy=_policy(scripts)
         )
