@@ -88,7 +88,7 @@ def _row(found: Mapping[str, Any], name: str) -> list[object]:
 
 
 def _show_parity(languages: tuple[Any, ...], reference: str) -> None:
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             place, one.language, one.premium, one.tokens,
             "—" if one.tokens_per_word is None else one.tokens_per_word, one.bytes_per_token,

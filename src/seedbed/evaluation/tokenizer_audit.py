@@ -58,8 +58,10 @@ class Materials:
         if path.is_file() or (path / TOKENIZER_FILE).exists():
             return cls(path, model=path if (path / "model.safetensors").exists() else None)
         if (path / "tokenizer" / TOKENIZER_FILE).exists():
-            parts = {"corpus": path / "corpus", "model": path / "base", "tokens": path / "tokens"}
-            return cls(path / "tokenizer", **{name: one for name, one in parts.items() if (one / MANIFEST).exists()})
+            corpus, base, tokens = (
+                path / name if (path / name / MANIFEST).exists() else None for name in ("corpus", "base", "tokens")
+            )
+            return cls(path / "tokenizer", corpus, base, tokens)
         raise ArtifactError(
             f"neither a run nor a directory with a {TOKENIZER_FILE}", where=path, hint="Train a tokenizer first."
         )
@@ -161,10 +163,11 @@ def audit_model(
     if not isinstance(model, Decoder | Encoder):
         raise DataError(f"a {type(model).__name__} cannot be audited", where=path, hint="Take a decoder or an encoder.")
     rows = model.embedding.weight.detach().float().numpy()
-    untied = isinstance(model, Decoder) and model.lm_head is not None
-    head = model.head_weight.detach().float().numpy() if untied else None  # type: ignore[union-attr]
+    head = None
     verify = None
     if isinstance(model, Decoder):
+        if model.lm_head is not None:
+            head = model.head_weight.detach().float().numpy()
         examples = _examples(tokenizer, counts)
         if len(examples) >= 2:
             verify = token_prober(model.eval(), tokenizer, examples)

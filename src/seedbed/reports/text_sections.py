@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..curation.storage import read_rows
@@ -118,7 +119,7 @@ def tokenizer(run: Evidence) -> Section | None:
         f"text that it has not seen {_cost(held, 'a token carries', 'and a word costs')}; on its own training text "
         f"{_cost(train)}."
     )
-    blocks: list[Block] = [_fertility(found)]
+    blocks: list[Block] = [fertility_table({name: found[name] for name in _SPLITS if name in found})]
     if "tokens" in run.artifacts:
         blocks.append(_shards(run.metrics["tokens"]))
     sample = _cut_sentences(run)
@@ -135,8 +136,9 @@ def _cost(found: dict[str, Any], token: str = "", word: str = "and") -> str:
     return text.strip()
 
 
-def _fertility(found: dict[str, dict[str, Any]]) -> Table:
-    names = [name for name in _SPLITS if name in found]
+def fertility_table(found: Mapping[str, Mapping[str, Any]], *, wide: bool = False) -> Table:
+    """What `fertility` found, a column for each of the texts."""
+    names = list(found)
     measures = (
         ("Tokens per word (fertility)", "tokens_per_word", numbers.fixed),
         ("Bytes per token", "bytes_per_token", numbers.fixed),
@@ -152,9 +154,10 @@ def _fertility(found: dict[str, dict[str, Any]]) -> Table:
         if all(found[name].get(key) is not None for name in names)
     ]
     return Table(
-        "What text costs", ("Measure", *(name.capitalize() for name in names)), rows,
+        "What text costs", ("Measure", *(name[:1].upper() + name[1:] for name in names)), rows,
         "Words stand between white space. Rényi efficiency is 100% when all tokens are equally frequent. The nearer "
         "the columns, the less the vocabulary is fitted to its own text.",
+        wide=wide,
     )  # fmt: skip
 
 
