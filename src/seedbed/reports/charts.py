@@ -290,12 +290,13 @@ def ranking(rows: Sequence[Row], name: str, value: str, title: str, marked: Sequ
     return _framed(alt.LayerChart(layer=[points, spots, words]), height=300)
 
 
-def training_counts(rows: Sequence[Row], title: str, order: Sequence[str]) -> Chart:
+def training_counts(rows: Sequence[Row], title: str, order: Sequence[str], colours: Sequence[str] = ()) -> Chart:
     """Ids by how often training met them: what an indicator says of each.
 
     Args:
         rows: `count`, `value`, `group`, `token`.
         order: of the groups.
+        colours: the groups in the order of the colours, if it is another.
     """
     # A logarithm that has a place for none at all.
     spread = [{**row, "place": math.log10(1 + row["count"])} for row in rows]
@@ -308,7 +309,8 @@ def training_counts(rows: Sequence[Row], title: str, order: Sequence[str]) -> Ch
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=_axis(count=5))
     tips = [_tip("token", "token"), _tip("count", "times", "Q"), _tip("value", title, "Q")]
     marks = _data(spread).mark_circle(size=22, opacity=0.55)
-    return _framed(marks.encode(x=x, y=y, color=_series("group", order), tooltip=tips), height=300)
+    color = _series("group", colours or order).legend(title=None, values=list(order))
+    return _framed(marks.encode(x=x, y=y, color=color, tooltip=tips), height=300)
 
 
 def _data(rows: Sequence[Row]) -> alt.Chart:

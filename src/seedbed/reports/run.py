@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import alignment_sections, charts, model_sections, numbers, search_sections, text_sections
+from . import alignment_sections, charts, model_sections, numbers, search_sections, text_sections, tokenizer_pages
 from .evidence import Evidence
 from .model_sections import forecast_error
 from .page import Card, Figure, Page, Section, Table
@@ -190,7 +190,8 @@ def _speeds(run: Evidence) -> Iterator[tuple[str, str, str]]:
 
 _SECTIONS: tuple[Callable[[Evidence], Section | None], ...] = (
     text_sections.corpus, text_sections.tokenizer, model_sections.forecast, model_sections.base,
-    model_sections.finetuning, alignment_sections.reward, alignment_sections.policy, search_sections.search, cost,
+    tokenizer_pages.learning, model_sections.finetuning, alignment_sections.reward, alignment_sections.policy,
+    search_sections.search, cost,
 )  # fmt: skip
 
 

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from ..core.artifacts import write_atomically
 from ..core.errors import disk_errors
 from ..evaluation.languages import well_known
-from ..evaluation.tokenizer_audit import TokenizerAudit
+from ..evaluation.tokenizer_audit import Materials, TokenizerAudit, audit_model
+from ..tokenizers import Tokenizer
 from ..tokenizers.audit import GlitchReport, Parity
 from ..tokenizers.glitches import INDICATORS
 from . import charts, numbers
+from .evidence import Evidence
 from .images import write_image
 from .page import Block, Card, Figure, Page, Section, Table
 from .text_sections import fertility_table
@@ -190,6 +192,17 @@ def _learning(result: TokenizerAudit) -> Section | None:
                    learning_blocks(result.glitches, result.counts))  # fmt: skip
 
 
+def learning(run: Evidence) -> Section | None:
+    """Of a run: the ids that its base model hardly learnt."""
+    materials = Materials.found(run.path) if "tokenizer" in run.artifacts else None
+    if materials is None or materials.model is None or not (materials.model / "model.safetensors").exists():
+        return None
+    tokenizer = Tokenizer.load(materials.tokenizer)
+    counts = materials.token_counts(tokenizer)
+    found = audit_model(materials.model, tokenizer, counts)
+    return Section("learning", "Under-trained tokens", learning_lead(found), learning_blocks(found, counts))
+
+
 def learning_lead(found: GlitchReport) -> str:
     """What the indicator says, and how far it can be trusted."""
     lead = f"Ids by the {INDICATORS[found.indicator]}, which tells how little a model learnt of them. "
@@ -224,9 +237,9 @@ def learning_blocks(found: GlitchReport, counts: NDArray[np.int64] | None) -> li
     columns += [] if not found.controls else ["Probability", "Verdict"]
     rows = []
     for one in found.tokens[:_LISTED]:
-        row: list[object] = [one.id, f"“{one.token}”", numbers.fixed(one.indicator, 3)]
+        row: list[object] = [one.id, f"“{one.token}”", numbers.value(one.indicator)]
         row += [] if one.count is None else [one.count]
-        row += [] if one.probability is None else [f"{one.probability:.1e}", one.verdict]
+        row += [] if one.probability is None else [numbers.value(one.probability), one.verdict]
         rows.append(row)
     caption = ""
     if found.controls:
@@ -252,4 +265,6 @@ def trained_chart(found: GlitchReport, counts: NDArray[np.int64]) -> charts.Char
         }
         for number in (*rare[:_POINTS], *often[::step])
     ]  # fmt: skip
-    return charts.training_counts(rows, INDICATORS[found.indicator], [_OFTEN, _NEVER, _RARELY])
+    return charts.training_counts(
+        rows, INDICATORS[found.indicator], (_NEVER, _RARELY, _OFTEN), (_OFTEN, _NEVER, _RARELY)
+    )
