@@ -26,6 +26,7 @@ _ALL: dict[str, Any] = {
     "interval without fact": charts.interval(_EXPECTED, None),
     "change": charts.change([{"a": "x", "before": 2.0, "after": 1.0}], "a", "title"),
     "calibration": charts.calibration([{"belief": 0.7, "accuracy": 0.3, "pairs": 4}]),
+    "by size": charts.by_size([{"size": 10, "v": 2.0, "s": "u"}], "v", "s", ["u", "w"], "size", "title"),
     "ranking": charts.ranking([{"a": "x", "v": 2.0}, {"a": "y", "v": 3.0}], "a", "v", "title", ["x"]),
     "training counts": charts.training_counts(
         [{"count": 0, "value": 0.1, "group": "never", "token": "x"}], "norm", ["never", "more"]

@@ -19,6 +19,7 @@ _LISTED = 12  # rows of each end of a ranking
 
 def register(app: typer.Typer) -> None:
     app.command()(audit)
+    app.command()(compare)
 
 
 def audit(
@@ -64,6 +65,52 @@ def audit(
         from ..reports.tokenizer_pages import write_audit
 
         write_audit(result, out)
+        show(f"Report: {out / 'index.html'}", style="bold")
+
+
+def compare(
+    source: Annotated[Path, typer.Argument(help="A run, a corpus, or a folder or file of text.")],
+    vocab_sizes: Annotated[str, typer.Option(help="Sizes, with commas between them.")] = "2000,8000,32000",
+    algorithms: Annotated[
+        str | None, typer.Option(help="With commas between them [default: all].", show_default=False)
+    ] = None,
+    sentence: Annotated[
+        str | None, typer.Option(help="To show cut [default: one from the text].", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write compare.json, index.html and charts here.", show_default=False)
+    ] = None,
+) -> None:
+    """Train tokenizers of several algorithms and sizes on a text, and show side by side what they cost."""
+    from ..core.errors import ConfigError
+    from ..evaluation.tokenizer_comparison import TRAINERS, compare_algorithms, read_splits
+
+    try:
+        sizes = [int(size) for size in vocab_sizes.split(",")]
+    except ValueError:
+        raise ConfigError(f"'{vocab_sizes}' are no sizes", where="--vocab-sizes", hint="Write 2000,8000.") from None
+    names = [name.strip() for name in algorithms.split(",")] if algorithms else list(TRAINERS)
+    result = compare_algorithms(*read_splits(source), sizes, names, sentence=sentence)
+    rows = [
+        (
+            one.algorithm, one.vocab_size, one.cost["bytes_per_token"],
+            "—" if one.cost["tokens_per_word"] is None else one.cost["tokens_per_word"],
+            f"{one.cost['unknown_share']:.2%}", f"{one.cost['renyi_efficiency']:.1%}",
+            f"{one.train_seconds:.2f} s", f"{one.megabytes_per_second:,.0f} MB/s",
+        )
+        for one in result.trained
+    ]  # fmt: skip
+    columns = ("algorithm", "ids", "bytes per token", "tokens per word", "unknown", "Rényi", "training", "encoding")
+    table(columns, rows, title=f"On {result.held_out_bytes:,} bytes of held-out text")
+    if result.overlaps:
+        shared = [(one.wanted_size, *one.algorithms, f"{one.jaccard:.1%}") for one in result.overlaps]
+        table(("ids", "one", "other", "shared tokens"), shared)
+    for one in result.trained:
+        show(f"{one.algorithm} {one.vocab_size:,}: {'·'.join(one.pieces)}")
+    if out is not None:
+        from ..reports.tokenizer_comparison_page import write_comparison
+
+        write_comparison(result, out)
         show(f"Report: {out / 'index.html'}", style="bold")
 
 

@@ -275,6 +275,25 @@ def recall_against_speed(rows: Sequence[Row], exact: float | None) -> Chart:
     return _framed(alt.LayerChart(layer=list(layers)), height=260)
 
 
+def by_size(rows: Sequence[Row], y: str, series: str, order: Sequence[str], x_title: str, y_title: str) -> Chart:
+    """A quantity over sizes, one line with points for each of the series.
+
+    Args:
+        rows: `size`, `y` and `series`.
+    """
+    sizes = sorted({row["size"] for row in rows})
+    x = alt.X(
+        "size:Q", title=x_title, axis=alt.Axis(values=sizes, format="~s", grid=False, labelOverlap=True),
+        scale=alt.Scale(type="log", domain=[sizes[0] / 1.25, sizes[-1] * 1.25], nice=False),
+    )  # fmt: skip
+    marks = _data(rows).mark_line(point=alt.OverlayMarkDef(size=60, filled=True)).encode(
+        x=x, y=alt.Y(f"{y}:Q", title=y_title, scale=alt.Scale(zero=False), axis=_axis(count=5)),
+        color=_series(series, order),
+        tooltip=[_tip(series, ""), _tip("size", x_title, "Q"), _tip(y, y_title, "Q")],
+    )  # fmt: skip
+    return _framed(marks)
+
+
 def ranking(rows: Sequence[Row], name: str, value: str, title: str, marked: Sequence[str]) -> Chart:
     """Many things in order of one value, from the highest: a point each, and the names of those `marked`."""
     placed = [{**row, "place": place} for place, row in enumerate(sorted(rows, key=lambda row: -row[value]), 1)]

@@ -23,7 +23,7 @@ from .tokenizer import Tokenizer
 
 __all__ = [
     "KINDS", "Fertility", "GlitchReport", "GlitchToken", "LanguageCost", "Parity", "TokenKinds", "fertility", "gini",
-    "glitch_tokens", "has_spaced_words", "parity", "renyi_efficiency", "token_kinds", "unknown_id",
+    "glitch_tokens", "has_spaced_words", "parity", "renyi_efficiency", "token_kinds",
 ]  # fmt: skip
 
 # Scripts that leave no space between words: Thai, Lao, Tibetan, Burmese, Khmer, Yi, kana, and Han with its extensions.
@@ -237,14 +237,8 @@ def _cost(tokenizer: Tokenizer, language: str, texts: Sequence[str], ids: np.nda
     )
 
 
-def unknown_id(tokenizer: Tokenizer) -> int | None:
-    """The id that stands for what the vocabulary cannot write; None where it can write everything."""
-    named = getattr(tokenizer.specification.model, "unk_token", None)
-    return None if named is None else tokenizer.token_to_id(named)
-
-
 def _unknown_share(tokenizer: Tokenizer, ids: np.ndarray) -> float:
-    unknown = unknown_id(tokenizer)
+    unknown = tokenizer.specification.model.unknown_id
     return 0.0 if unknown is None or not len(ids) else float((ids == unknown).mean())
 
 

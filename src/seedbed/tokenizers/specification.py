@@ -23,6 +23,7 @@ class Model(ABC):
     """An algorithm with its vocabulary, and the normaliser, pre-tokeniser and decoder that belong to it."""
 
     vocabulary: dict[str, int]
+    unknown_id: int | None = None  # stands for what the vocabulary cannot write; None where it can write everything
 
     @abstractmethod
     def bytes_of(self, token: str) -> bytes:

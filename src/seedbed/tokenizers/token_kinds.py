@@ -7,6 +7,7 @@ continues words never comes back alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ KINDS = (
 _REACHABLE, _SPECIAL, _UNDECODABLE, _SINGLE, _SPLIT, _EMPTY = range(len(KINDS))
 # Bytes that are in no UTF-8 text, so that their ids are never trained on: references for free.
 NEVER_IN_UTF8 = (0xC0, 0xC1, *range(0xF5, 0x100))
+_FALLBACK = re.compile("<0x[0-9A-F]{2}>")  # a byte, where a vocabulary of pieces falls back on bytes
 _CONTEXTS = ("{}", " {}", "a{}", "«{}", "1{}", "z{}", "\n{}", "{}a", "中{}")
 
 
@@ -71,6 +73,7 @@ def token_kinds(tokenizer: Tokenizer, threads: int | None = None) -> TokenKinds:
             data = token_bytes(tokenizer, number)
             try:
                 pieces[number] = data.decode("utf-8")
+                raw[number] = _FALLBACK.fullmatch(tokenizer.id_to_token(number) or "") is not None
             except UnicodeDecodeError:
                 kinds[number] = _UNDECODABLE
                 raw[number] = len(data) == 1
