@@ -190,4 +190,5 @@ void bind_tokenizer(nanobind::module_& m) {
   m.def("train_bpe", &train, "words"_a, "vocab_size"_a, "specials"_a, "byte_order"_a, "min_frequency"_a);
   m.def("cut", &cut, "pattern"_a, "text"_a, "Byte offsets between the pre-tokens of a text, from 0 to its length.");
   bind_normalizers(m);
+  bind_wordpiece(m);
 }

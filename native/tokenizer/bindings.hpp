@@ -114,3 +114,4 @@ inline std::vector<std::string> copies_of(const nb::list& listed) {
 
 void bind_tokenizer(nanobind::module_& m);
 void bind_normalizers(nanobind::module_& m);
+void bind_wordpiece(nanobind::module_& m);

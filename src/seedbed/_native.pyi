@@ -121,3 +121,13 @@ def bert_normalizer(
     clean_text: bool, handle_chinese_chars: bool, strip_accents: bool, lowercase: bool
 ) -> Normalizer: ...
 def normalizer_sequence(steps: list[Normalizer]) -> Normalizer: ...
+def wordpiece(
+    tokens: list[bytes],
+    ids: NDArray[np.uint32],
+    unknown: int,
+    prefix: bytes,
+    most_characters: int,
+    punctuation: bool,
+    normalizer: Normalizer | None,
+) -> Algorithm: ...
+def bert_words(normalizer: Normalizer | None) -> WordSource: ...

@@ -29,6 +29,10 @@ class Model(ABC):
     def bytes_of(self, token: str) -> bytes:
         """The bytes of text that a token of the vocabulary (or the content of an added one) stands for."""
 
+    def first_bytes_of(self, token: str) -> bytes | None:
+        """What a token stands for at the start of decoded text if it is not `bytes_of`; None if it is."""
+        return None
+
     @abstractmethod
     def algorithm(self, pieces: list[bytes], control_ids: set[int]) -> _native.Algorithm:
         """The native encoder of text without added tokens.

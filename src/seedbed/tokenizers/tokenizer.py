@@ -252,7 +252,16 @@ class Tokenizer:
             )
         if skip_special_tokens:
             array = array[~self._special[array]]
-        return self._encoder.decode_bytes(np.ascontiguousarray(array, dtype=np.uint32))
+        data = self._encoder.decode_bytes(np.ascontiguousarray(array, dtype=np.uint32))
+        return self._at_start(array, data)
+
+    def _at_start(self, array: NDArray[Any], data: bytes) -> bytes:
+        """Decoded bytes, whose first token may be written otherwise than in the midst of a text."""
+        token = self._tokens[array[0]] if len(array) else None
+        start = None if token is None else self.specification.model.first_bytes_of(token)
+        if token is None or start is None:
+            return data
+        return start + data[len(self.specification.model.bytes_of(token)) :]
 
     def decode(self, ids: ArrayLike, skip_special_tokens: bool = False) -> str:
         """The text that ids stand for; bytes that are not UTF-8 become U+FFFD. Errors as in `decode_bytes`."""

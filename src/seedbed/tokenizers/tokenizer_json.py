@@ -13,13 +13,17 @@ from ..core.json_files import read_json
 from .bpe_model import ByteLevelBPE
 from .json_reader import JsonReader
 from .specification import AddedToken, Model, Specification
+from .wordpiece_model import WordPiece
 
 _KEYS = (
     "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
     "model",
 )  # fmt: skip
 # By `model.type`: each judges all parts of the document that belong to it.
-_MODELS: dict[str, Callable[[dict[str, Any], JsonReader], Model]] = {"BPE": ByteLevelBPE.from_json}
+_MODELS: dict[str, Callable[[dict[str, Any], JsonReader], Model]] = {
+    "BPE": ByteLevelBPE.from_json,
+    "WordPiece": WordPiece.from_json,
+}
 LARGEST_FILE = 1 << 28  # bytes; the largest published ones have about 40 million
 _MOST_HOLES = 1 << 16  # ids that no token has; more of them is a damaged file, and would cost memory
 
