@@ -162,18 +162,18 @@ void WordPiece::encode_words(std::string_view text, const char* readable_end, co
 // A word that is long, or becomes many ids.
 void WordPiece::encode_long_word(std::string_view word, const Source& source, IdBuffer& ids) const {
   if (word.size() > kMostAtOnce && source.raw) return encode_endless_word(word, ids);
-  if (word.size() > WordCache::LongSlot::kBytes)
-    return encode_new_word(word, source.raw, source.scratch, ids, nullptr);
-  const std::uint32_t hash = WordCache::hash_of(word);
-  WordCache::LongSlot& slot = source.cache.long_slot(hash);
-  if (WordCache::holds(slot, word, hash)) {
-    std::copy_n(slot.ids, slot.count, ids.room(slot.count));
-    ids.commit(slot.count);
-    return;
+  LongWords& seen = source.cache.long_words;
+  const bool keeps = word.size() <= LongWords::kMostBytes;
+  const std::uint32_t hash = keeps ? LongWords::hash_of(word) : 0;
+  if (keeps) {
+    if (const auto known = seen.find(word, hash); !known.empty()) {
+      std::copy_n(known.data(), known.size(), ids.room(known.size()));
+      return ids.commit(known.size());
+    }
   }
   const std::size_t before = ids.size();
   encode_new_word(word, source.raw, source.scratch, ids, nullptr);
-  WordCache::fill(slot, word, hash, ids.data() + before, ids.size() - before);
+  if (keeps && ids.size() > before) seen.add(word, hash, {ids.data() + before, ids.size() - before});
 }
 
 // Appends the ids of a word and, unless `spans` is null, which of its bytes they stand for.
