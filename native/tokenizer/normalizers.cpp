@@ -20,6 +20,10 @@ class Sink {
     append_code_point(code, out_);
     mark(origin);
   }
+  void put(char c, Span origin) {
+    out_ += c;
+    if (origins_) origins_->push_back(origin);
+  }
   void put(std::string_view text, Span origin) {
     out_ += text;
     mark(origin);
@@ -58,12 +62,6 @@ void change_flagged(std::string_view text, std::uint16_t flags, Sink& sink, Chan
     p = next;
   }
   sink.keep(kept, end);
-}
-
-bool is_ascii(std::string_view text) {
-  std::uint8_t all = 0;
-  for (const char c : text) all |= static_cast<std::uint8_t>(c);
-  return all < 0x80;
 }
 
 // A decomposed character on its way, with what it does to the text: how many characters it comes on top of those that
@@ -276,25 +274,61 @@ NormalizerSequence steps_of(const BertNormalizer::Options& options) {
 
 }  // namespace
 
-BertNormalizer::BertNormalizer(Options options) : options_(options), steps_(steps_of(options)) {}
+BertNormalizer::BertNormalizer(Options options) : options_(options), steps_(steps_of(options)) {
+  for (std::uint8_t byte = 0; byte < 0x80; ++byte) {
+    const std::uint16_t flags = kind_of(byte).flags;
+    ascii_[byte] = static_cast<char>(options_.lowercase && (flags & kCased) ? byte + ('a' - 'A') : byte);
+    if (options_.clean_text && (flags & kBlank)) ascii_[byte] = ' ';
+    if (options_.clean_text && (flags & kControl)) ascii_[byte] = kDropped;
+  }
+}
 
 void BertNormalizer::normalize(std::string_view text, std::string& out, std::vector<Span>* origins) const {
-  if (is_ascii(text)) return normalize_ascii(text, out, origins);
+  const std::size_t before = out.size(), origins_before = origins ? origins->size() : 0;
+  if (normalize_at_once(text, out, origins)) return;
+  out.resize(before);
+  if (origins) origins->resize(origins_before);
   steps_.normalize(text, out, origins);
 }
 
-void BertNormalizer::normalize_ascii(std::string_view text, std::string& out, std::vector<Span>* origins) const {
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    char c = text[i];
-    if (options_.clean_text) {
-      const std::uint16_t flags = kind_of(static_cast<std::uint8_t>(c)).flags;
-      if (flags & kControl) continue;
-      if (flags & kBlank) c = ' ';
+// All steps, character by character. False if marks stay, which may have to change places.
+bool BertNormalizer::normalize_at_once(std::string_view text, std::string& out, std::vector<Span>* origins) const {
+  Sink sink(text, out, origins);
+  const auto put = [&](std::uint32_t code, Span place) {
+    const unicode_forms::Kind kind = kind_of(code);
+    if (options_.strip_accents && (kind.flags & kNonspacing)) return true;
+    if (options_.strip_accents && kind.combining_class) return false;
+    if (options_.lowercase && (kind.flags & kCased)) {
+      for (const std::uint32_t lower : lower_case(code)) sink.put(lower, place);
+    } else {
+      sink.put(code, place);
     }
-    if (options_.lowercase && c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
-    out += c;
-    if (origins) origins->push_back({i, i + 1});
+    return true;
+  };
+  for (const char *p = text.data(), *end = p + text.size(); p < end;) {
+    if (static_cast<std::uint8_t>(*p) < 0x80) {
+      if (const char c = ascii_[static_cast<std::uint8_t>(*p)]; c != kDropped) sink.put(c, sink.span(p, p + 1));
+      ++p;
+      continue;
+    }
+    const CodePoint code = read_code_point(p, end);
+    const std::uint16_t flags = kind_of(code.value).flags;
+    const Span place = sink.span(p, p + code.length);
+    p += code.length;
+    if (options_.clean_text && (flags & (kControl | kBlank))) {
+      if (!(flags & kControl)) sink.put(' ', place);
+      continue;
+    }
+    const bool apart = options_.handle_chinese_chars && (flags & kIdeograph);
+    if (apart) sink.put(' ', place);
+    std::uint32_t parts[kLongestDecomposition] = {code.value};
+    const bool whole = !options_.strip_accents || (flags & kStableNfd);
+    const std::size_t count = whole ? 1 : decompose(code.value, false, parts);
+    for (std::size_t i = 0; i < count; ++i)
+      if (!put(parts[i], place)) return false;
+    if (apart) sink.put(' ', place);
   }
+  return true;
 }
 
 }  // namespace seedbed::tokenizer

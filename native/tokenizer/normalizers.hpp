@@ -3,6 +3,7 @@
 // An origin is what `tokenizers` holds for a byte of normalised text: the bytes of the one character that it replaces. A
 // character that comes on top (the second of a decomposition, say) has the origin of the byte before it.
 #pragma once
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -94,9 +95,11 @@ class BertNormalizer final : public Normalizer {
   void normalize(std::string_view text, std::string& out, std::vector<Span>* origins) const override;
 
  private:
-  void normalize_ascii(std::string_view text, std::string& out, std::vector<Span>* origins) const;
+  static constexpr char kDropped = '\xFF';
+  bool normalize_at_once(std::string_view text, std::string& out, std::vector<Span>* origins) const;
 
   Options options_;
+  std::array<char, 128> ascii_;  // what becomes of each character of ASCII
   NormalizerSequence steps_;
 };
 
