@@ -19,6 +19,7 @@ class WordCounts {
   std::size_t size() const { return words_.size(); }
   std::string_view word(std::size_t i) const { return {bytes_.data() + words_[i].start, words_[i].length}; }
   std::uint64_t count(std::size_t i) const { return words_[i].count; }
+  std::size_t bytes() const { return bytes_.size(); }  // of all words together
 
  private:
   struct Word {
