@@ -1,4 +1,4 @@
-// What Python sees of encoding, counting and byte-level BPE.
+// What Python sees of encoding and byte-level BPE.
 #include "tokenizer/bindings.hpp"
 
 #include <algorithm>
@@ -12,11 +12,6 @@
 
 namespace seedbed::tokenizer {
 namespace {
-
-Pattern pattern_or_throw(std::string_view name) {
-  if (const auto pattern = pattern_named(name)) return *pattern;
-  throw std::invalid_argument("unknown pattern '" + std::string(name) + "'");
-}
 
 std::shared_ptr<Algorithm> new_byte_level_bpe(const nb::list& tokens, const Triples& merges, const Ids& byte_ids,
                                               std::string_view pattern, const Ids& whole_words) {
@@ -126,13 +121,6 @@ Array<std::int64_t> cut(std::string_view pattern, nb::handle text) {
   return array;
 }
 
-void count_words(WordCounter& counter, const nb::list& list) {
-  TextViews texts;
-  view_all(list, texts);
-  nb::gil_scoped_release release;
-  counter.add(texts.views);
-}
-
 nb::tuple train(const WordCounts& words, std::size_t vocab_size, const nb::list& specials, const nb::bytes& byte_order,
                 std::uint64_t min_frequency) {
   const std::string_view order = bytes_view(byte_order);
@@ -171,24 +159,9 @@ void bind_tokenizer(nanobind::module_& m) {
       .def("encode_batch", &encode_batch, "texts"_a, "threads"_a, "parse_special"_a)
       .def("encode_with_offsets", &encode_with_offsets, "text"_a, "parse_special"_a)
       .def("decode_bytes", &decode_bytes, "ids"_a);
-  nb::class_<WordSource>(m, "WordSource", "How a text falls into the words that training counts.");
-  m.def("pattern_words",
-        [](std::string_view pattern) -> std::shared_ptr<WordSource> {
-          return std::make_shared<PatternWords>(pattern_or_throw(pattern));
-        },
-        "pattern"_a);
-  nb::class_<WordCounts>(m, "WordCounts", "How often each word occurs.").def("__len__", &WordCounts::size);
-  nb::class_<WordCounter>(m, "WordCounter", "Counts words over several calls.")
-      .def("__init__",
-           [](WordCounter* self, std::shared_ptr<WordSource> source, unsigned threads) {
-             new (self) WordCounter(std::move(source), threads);
-           },
-           "source"_a, "threads"_a)
-      .def("add", &count_words, "texts"_a)
-      .def("take", &WordCounter::take, "The counts so far; the counter starts anew.")
-      .def_prop_ro("skipped", &WordCounter::skipped);
   m.def("train_bpe", &train, "words"_a, "vocab_size"_a, "specials"_a, "byte_order"_a, "min_frequency"_a);
   m.def("cut", &cut, "pattern"_a, "text"_a, "Byte offsets between the pre-tokens of a text, from 0 to its length.");
   bind_normalizers(m);
   bind_wordpiece(m);
+  bind_counts(m);
 }

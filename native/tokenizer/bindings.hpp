@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/pretokenizer.hpp"
 #include "tokenizer/text.hpp"
 
 namespace seedbed::tokenizer {
@@ -110,8 +111,14 @@ inline std::vector<std::string> copies_of(const nb::list& listed) {
   return copies;
 }
 
+inline Pattern pattern_or_throw(std::string_view name) {
+  if (const auto pattern = pattern_named(name)) return *pattern;
+  throw std::invalid_argument("unknown pattern '" + std::string(name) + "'");
+}
+
 }  // namespace seedbed::tokenizer
 
 void bind_tokenizer(nanobind::module_& m);
 void bind_normalizers(nanobind::module_& m);
 void bind_wordpiece(nanobind::module_& m);
+void bind_counts(nanobind::module_& m);

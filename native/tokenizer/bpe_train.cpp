@@ -10,11 +10,11 @@ Vocabulary train_bpe(const WordCounts& words, std::size_t vocab_size, const std:
   for (const std::uint8_t byte : byte_order) byte_ids[byte] = trainer.id_of(std::string(1, static_cast<char>(byte)));
   trainer.reserve(words.size(), words.bytes());
   std::vector<std::uint32_t> symbols;
-  for (std::size_t i = 0; i < words.size(); ++i) {
+  words.for_each([&](std::string_view word, std::uint64_t count) {
     symbols.clear();
-    for (const char c : words.word(i)) symbols.push_back(byte_ids[static_cast<std::uint8_t>(c)]);
-    trainer.add(symbols, words.count(i));
-  }
+    for (const char c : word) symbols.push_back(byte_ids[static_cast<std::uint8_t>(c)]);
+    trainer.add(symbols, count);
+  });
   return trainer.run(vocab_size, min_frequency);
 }
 

@@ -9,7 +9,7 @@ from ..core.devices import cpu_count
 from ..core.errors import DataError
 from .tokenizer import surrogate_error
 
-_BATCH_CHARACTERS = 1 << 23
+_BATCH_CHARACTERS = 1 << 21
 
 
 def count_words(texts: Iterable[str], source: _native.WordSource, threads: int | None = None) -> _native.WordCounts:
@@ -18,7 +18,7 @@ def count_words(texts: Iterable[str], source: _native.WordSource, threads: int |
     Raises:
         DataError: no word at all, or text with a lone surrogate.
     """
-    counter = _native.WordCounter(source, threads or cpu_count())
+    counter = _native.WordCounter(source, threads or cpu_count(), 1 << 30, "/tmp")
     batch: list[str] = []
     characters = 0
     seen = 0
