@@ -1,6 +1,6 @@
 """Training of byte-level BPE: words are counted as texts stream by, then merges are learnt from the counts.
 
-The mechanism is native/tokenizer/bpe_train.cpp; tests/tokenizers/naive_bpe.py is the same in plain Python.
+The mechanism is native/tokenizer/merge_trainer.cpp; tests/tokenizers/naive_bpe.py is the same in plain Python.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .. import _native
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, DataError
 from .bpe_model import ByteLevelBPE
 from .bytelevel import BYTE_OF_CHARACTER, BYTE_ORDER, is_byte_level, to_bytes, to_characters
 from .pretokenizers import check_pattern
 from .specification import AddedToken, Specification
 from .tokenizer import Roles, Tokenizer
-from .word_counts import count_words
+from .word_counts import DEFAULT_MEMORY, WordCounts, count_words, pattern_cut
 
 
 def train_bpe(
@@ -25,6 +25,7 @@ def train_bpe(
     min_frequency: int = 2,
     threads: int | None = None,
     *,
+    memory_bytes: int = DEFAULT_MEMORY,
     eos_token: str | None = None,
     pad_token: str | None = None,
     chat_template: str | None = None,
@@ -38,6 +39,7 @@ def train_bpe(
         special_tokens: get the first ids. Text that spells one is trained on as ordinary text.
         min_frequency: a pair must occur this often to be merged.
         threads: for counting; the result does not depend on it. None: all processors.
+        memory_bytes: what counting may take; past it words go to temporary files.
         eos_token: the first special token if not given.
 
     Raises:
@@ -45,18 +47,46 @@ def train_bpe(
             that are empty, repeated or come out of the merges themselves.
         DataError: no text at all, or text with a lone surrogate.
     """
-    pattern = check_pattern(pattern)
+    cut = pattern_cut(pattern)
+    _check_settings(vocab_size, list(special_tokens), min_frequency)
+    return train_bpe_on_counts(
+        count_words(texts, cut, threads, memory_bytes=memory_bytes),
+        vocab_size,
+        special_tokens,
+        min_frequency,
+        eos_token=eos_token,
+        pad_token=pad_token,
+        chat_template=chat_template,
+    )
+
+
+def train_bpe_on_counts(
+    counts: WordCounts,
+    vocab_size: int = 32768,
+    special_tokens: Sequence[str] = ("<|endoftext|>",),
+    min_frequency: int = 2,
+    *,
+    eos_token: str | None = None,
+    pad_token: str | None = None,
+    chat_template: str | None = None,
+) -> Tokenizer:
+    """`train_bpe` on words that were counted before, with the pattern by which they were cut.
+
+    Raises:
+        ConfigError: as `train_bpe`, and for counts whose words were cut for another algorithm.
+        DataError: the words have more than 2^62 bytes together.
+    """
+    if counts.cut.keys() != {"pattern"}:
+        raise ConfigError("these counts were not made for BPE", hint="Count with --pattern.")
+    pattern = check_pattern(counts.cut["pattern"])
     specials = list(special_tokens)
-    _check_specials(specials)
-    needed = len(set(specials) | BYTE_OF_CHARACTER.keys())
-    if vocab_size < needed:
-        raise ConfigError(
-            f"vocab_size {vocab_size} is too small: the 256 bytes and {len(specials)} special tokens need {needed}"
+    _check_settings(vocab_size, specials, min_frequency)
+    try:
+        tokens, flat = _native.train_bpe(
+            counts.words, vocab_size, _special_bytes(specials), BYTE_ORDER, min_frequency
         )
-    if min_frequency < 0:
-        raise ConfigError(f"min_frequency {min_frequency} is negative")
-    words = count_words(texts, _native.pattern_words(pattern), threads)
-    tokens, flat = _native.train_bpe(words, vocab_size, _special_bytes(specials), BYTE_ORDER, min_frequency)
+    except OverflowError as error:
+        raise DataError(str(error)) from None
     names = specials + [to_characters(token) for token in tokens[len(specials) :]]
     merges = flat.reshape(-1, 3)
     clash = merges[merges[:, 2] < len(specials)]
@@ -73,6 +103,17 @@ def train_bpe(
     )
     roles = Roles(eos_token or (specials[0] if specials else None), pad_token, chat_template=chat_template)
     return Tokenizer(specification, roles)
+
+
+def _check_settings(vocab_size: int, specials: list[str], min_frequency: int) -> None:
+    _check_specials(specials)
+    needed = len(set(specials) | BYTE_OF_CHARACTER.keys())
+    if vocab_size < needed:
+        raise ConfigError(
+            f"vocab_size {vocab_size} is too small: the 256 bytes and {len(specials)} special tokens need {needed}"
+        )
+    if min_frequency < 0:
+        raise ConfigError(f"min_frequency {min_frequency} is negative")
 
 
 def _check_specials(specials: list[str]) -> None:
