@@ -19,6 +19,7 @@ Row = Mapping[str, Any]
 Chart = alt.Chart | alt.LayerChart
 Label = Callable[[float], str]
 _HEIGHT = 230
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, spread evenly
 _POINTS = 400  # of a curve: more than a screen can show, and a long training has many thousands
 
 
@@ -317,8 +318,11 @@ def training_counts(rows: Sequence[Row], title: str, order: Sequence[str], colou
         order: of the groups.
         colours: the groups in the order of the colours, if it is another.
     """
-    # A logarithm that has a place for none at all.
-    spread = [{**row, "place": math.log10(1 + row["count"])} for row in rows]
+    # A logarithm that has a place for none at all; equal small counts stand side by side, or many would look like one.
+    spread = [
+        {**row, "place": math.log10(1 + row["count"]) + 0.1 * (number * _GOLDEN % 1 - 0.5) / (1 + row["count"])}
+        for number, row in enumerate(rows)
+    ]
     most = max((row["place"] for row in spread), default=1.0)
     powers = [0.0, *(math.log10(1 + 10**power) for power in range(math.ceil(most) + 1))]
     x = alt.X(
