@@ -1,10 +1,12 @@
-"""Our BPE beside `tokenizers` and `tiktoken`: encoding in batches on one and two threads, and training.
+"""Our byte-level BPE beside `tokenizers`, `tiktoken`, `tokie` and `gigatoken`: encoding in batches, and short texts.
 
-    python -m benchmarks.tokenizers [TEXT_FILE] [--vocab-size 32000] [--pattern gpt2] [--rounds 5]
+    python -m benchmarks.tokenizers [TEXT_FILE] [--vocab-size 32000] [--pattern gpt2] [--rounds 7] [--json FILE]
 
-All three encode the same text with the same merges, which are trained here, and must give the same ids. Rounds are
+All encode the same text with the same merges, which are trained here, and must give the same ids. Rounds are
 interleaved, so a busy moment of the machine falls on all of them alike; ratios are taken within a round. Cold is the
-first round of a fresh tokenizer, warm the others.
+first pass of a fresh tokenizer, warm are the passes after it. For each number of threads the process is held on so
+many processors, so that pools which cannot be resized are of that size too. Peak memory is what a process of its own
+grows by while it encodes once, two threads. benchmarks/tokenizers_*.py do the same for the other algorithms.
 """
 
 from __future__ import annotations
@@ -13,152 +15,239 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+import numpy as np
 
-import tokenizers as peer
-from tokenizers import pre_tokenizers, trainers
-
+from benchmarks import texts as corpora
+from benchmarks.measuring import circumstances, grown_by, interleaved, ratios, seconds, spread, write_results
 from seedbed.core.console import show, table
-from seedbed.tokenizers import ByteLevelBPE, Tokenizer, tokenizer_json, train_bpe
+from seedbed.tokenizers import ByteLevelBPE, Tokenizer, train_bpe
 from seedbed.tokenizers.bytelevel import to_bytes
 from seedbed.tokenizers.pretokenizers import PATTERNS
 
-_SHARED = Path(os.environ.get("SEEDBED_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")) / "text"
+Encode = Callable[[list[str], int], Any]
+CORPORA = {
+    "English": corpora.english,
+    "code": corpora.code,
+    "388 languages": corpora.languages,
+    "CJK": corpora.cjk,
+}
+TURN = "How do I read a csv file in Python, line by line?"
 
 
-def english() -> list[str]:
-    """The shared English texts, one document a file."""
-    texts = [(_SHARED / "tinyshakespeare.txt").read_text()]
-    for name in ("abc", "genesis", "inaugural", "movie_reviews", "state_union", "webtext"):
-        texts += _zipped(name)
-    return texts
+def ours(path: Path) -> Encode:
+    tokenizer = Tokenizer.load(path)
+    return lambda texts, threads: tokenizer.encode_batch(texts, threads).values
 
 
-def _zipped(name: str) -> list[str]:
-    with zipfile.ZipFile(_SHARED / f"{name}.zip") as archive:
-        files = [file for file in archive.namelist() if file.endswith(".txt") and "README" not in file]
-        return [archive.read(file).decode("utf-8", errors="replace") for file in files]
+def tokenizers(path: Path) -> Encode:
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    return lambda texts, threads: tokenizer.encode_batch_fast(texts)
 
 
-def documents(text: str, size: int = 4000) -> list[str]:
-    """A text as documents of about `size` characters that end with a line."""
-    found, start = [], 0
-    while start < len(text):
-        end = text.find("\n", start + size) + 1 or len(text)
-        found.append(text[start:end])
-        start = end
-    return found
+def tiktoken(path: Path) -> Encode:
+    """With our ranks: its ids are ours less the one special token in front of them."""
+    import tiktoken
 
-
-def about(texts: list[str], size: float) -> list[str]:
-    """Every so many-th text, so that together they have about `size` bytes."""
-    step = max(1.0, sum(len(text.encode()) for text in texts) / size)
-    return [texts[int(i * step)] for i in range(int(len(texts) / step))]
-
-
-def peer_trained(texts: list[str], vocab_size: int, pattern: str) -> None:
-    tokenizer = peer.Tokenizer(peer.models.BPE())
-    cut = pre_tokenizers.Split(peer.Regex(PATTERNS[pattern]), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-
-
-def tiktoken_encoder(ours: Tokenizer) -> Callable[[list[str], int], list[list[int]]] | None:
-    """tiktoken with our ranks, whose ids are then ours less the one special token in front of them."""
-    try:
-        import tiktoken
-    except ImportError:
-        return None
-    ranks = {to_bytes(token): number - 1 for token, number in ours.specification.model.vocabulary.items() if number}
-    assert isinstance(ours.specification.model, ByteLevelBPE)
-    pattern = PATTERNS[ours.specification.model.pattern].replace(r"\z", "$")
+    model = Tokenizer.load(path).specification.model
+    assert isinstance(model, ByteLevelBPE)
+    ranks = {to_bytes(token): number - 1 for token, number in model.vocabulary.items() if number}
+    pattern = PATTERNS[model.pattern].replace(r"\z", "$")
     encoding = tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
     return lambda texts, threads: encoding.encode_ordinary_batch(texts, num_threads=threads)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def tokie(path: Path) -> Encode:
+    import tokie
+
+    tokenizer = tokie.Tokenizer.from_json(str(path))
+    return lambda texts, threads: tokenizer.encode_batch_flat(texts)[0]
 
 
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):,.1f} ({min(values):,.1f} to {max(values):,.1f})"
+def gigatoken(path: Path) -> Encode:
+    import gigatoken
+
+    tokenizer = gigatoken.Tokenizer.from_json(path.read_text())
+    return lambda texts, threads: tokenizer.encode_batch(texts, parallel=threads > 1)
 
 
-def benchmark_encoding(name: str, texts: list[str], ours: Tokenizer, rounds: int) -> None:
-    theirs = peer.Tokenizer.from_str(json.dumps(tokenizer_json.to_json(ours.specification)))
-    openai = tiktoken_encoder(ours)
-    size = sum(len(text.encode()) for text in texts)
+LIBRARIES: dict[str, Callable[[Path], Encode]] = {
+    "seedbed": ours,
+    "gigatoken": gigatoken,
+    "tokie": tokie,
+    "tiktoken": tiktoken,
+    "tokenizers": tokenizers,
+}
+_SLOW = ("tiktoken", "tokenizers")  # a pass in a round is enough of them
+
+
+def flat_ids(library: str, result: Any) -> np.ndarray[Any, Any]:
+    if library == "tokenizers":
+        result = [encoding.ids for encoding in result]
+    rows = result if isinstance(result, list) else result.tolist()
+    ids = np.array([number for row in rows for number in row] if rows and isinstance(rows[0], list) else rows)
+    return ids + 1 if library == "tiktoken" else ids
+
+
+def check_equal(path: Path, texts: list[str], libraries: list[str]) -> None:
     sample = texts[:: max(1, len(texts) // 200)]
-    ids = [row.tolist() for row in ours.encode_batch(sample)]
-    assert ids == [encoding.ids for encoding in theirs.encode_batch(sample)], "tokenizers gives other ids"
-    if openai:
-        assert ids == [[number + 1 for number in row] for row in openai(sample, 1)], "tiktoken gives other ids"
-    rows = []
-    for threads in (1, 2):
-        # The peer's thread pool is made once per process and cannot be resized; one thread is its serial mode.
-        os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
-        fresh = Tokenizer(ours.specification)
-        cold = size / seconds(lambda: fresh.encode_batch(texts, threads)) / 1e6  # noqa: B023 - called at once
-        speeds: dict[str, list[float]] = {}
-        for _ in range(rounds):
-            works = {
-                "seedbed": lambda: ours.encode_batch(texts, threads),  # noqa: B023
-                "tokenizers": lambda: theirs.encode_batch_fast(texts),
-                "tiktoken": (lambda: openai(texts, threads)) if openai else None,  # noqa: B023
-            }
-            for peer_name, work in works.items():
-                if work:
-                    speeds.setdefault(peer_name, []).append(size / seconds(work) / 1e6)
-        for peer_name, values in speeds.items():
-            ratios = [mine / other for mine, other in zip(speeds["seedbed"], values, strict=True)]
-            first = f"{cold:,.1f}" if peer_name == "seedbed" else ""
-            rows.append((name, threads, peer_name, first, spread(values), spread(ratios)))
-    table(("text", "threads", "library", "cold MB/s", "MB/s, median (range)", "times as fast: seedbed"), rows)
+    expected = flat_ids("seedbed", LIBRARIES["seedbed"](path)(sample, 1))
+    for library in libraries[1:]:
+        if not np.array_equal(flat_ids(library, LIBRARIES[library](path)(sample, 1)), expected):
+            raise SystemExit(f"{library} gives other ids")
+
+
+def measure_speed(path: Path, texts: list[str], libraries: list[str], threads: int, rounds: int) -> dict[str, Any]:
+    """Seconds by library: cold (a fresh tokenizer each time), warm, and of one short text."""
+    cold: dict[str, list[float]] = {name: [] for name in libraries}
+    for _ in range(min(rounds, 3)):
+        for name in libraries:
+            fresh = LIBRARIES[name](path)
+            cold[name].append(seconds(lambda: fresh(texts, threads)))  # noqa: B023 - called at once
+    encoders = {name: LIBRARIES[name](path) for name in libraries}
+    for encode in encoders.values():
+        encode(texts, threads)
+    works = {name: (lambda encode=encode: encode(texts, threads)) for name, encode in encoders.items()}
+    warm = interleaved({name: work for name, work in works.items() if name not in _SLOW}, rounds)
+    slow = interleaved({name: work for name, work in works.items() if name in (*_SLOW, "seedbed")}, min(rounds, 3))
+    return {"cold": cold, "warm": warm, "warm beside the slow": slow}
+
+
+def measure_memory(path: Path, texts: list[str], library: str) -> float:
+    """Megabytes that this process grows by."""
+    encode = LIBRARIES[library](path)
+    return grown_by(lambda: encode(texts, 2))
+
+
+def measure_latency(path: Path, rounds: int) -> dict[str, list[float]]:
+    """Microseconds of one chat turn from Python."""
+    import tiktoken as tiktoken_library
+
+    tokenizer = Tokenizer.load(path)
+    model = tokenizer.specification.model
+    assert isinstance(model, ByteLevelBPE)
+    ranks = {to_bytes(token): number - 1 for token, number in model.vocabulary.items() if number}
+    pattern = PATTERNS[model.pattern].replace(r"\z", "$")
+    theirs = tiktoken_library.Encoding("ours", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+
+    def often(work: Callable[[str], object]) -> Callable[[], object]:
+        return lambda: [work(TURN) for _ in range(5000)]
+
+    times = interleaved({"seedbed": often(tokenizer.encode), "tiktoken": often(theirs.encode_ordinary)}, rounds)
+    return {name: [value / 5000 * 1e6 for value in values] for name, values in times.items()}
+
+
+def in_a_process(job: dict[str, Any], processors: int) -> Any:
+    """The result of a job of `_main_of_child` in a fresh process that is held on so many processors."""
+    environment = os.environ | {"RAYON_NUM_THREADS": str(processors), "TOKENIZERS_PARALLELISM": str(processors > 1)}
+    available = sorted(os.sched_getaffinity(0))[:processors]
+    command = [sys.executable, "-m", "benchmarks.tokenizers", "--job", json.dumps(job)]
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, available),
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _main_of_child(job: dict[str, Any]) -> None:
+    path = Path(job["path"])
+    if job["what"] == "latency":
+        found: Any = measure_latency(path, job["rounds"])
+    else:
+        texts = texts_of(job["corpus"])
+        if job["what"] == "memory":
+            found = measure_memory(path, texts, job["library"])
+        else:
+            found = measure_speed(path, texts, job["libraries"], job["threads"], job["rounds"])
+    print(json.dumps(found))
+
+
+def texts_of(corpus: str) -> list[str]:
+    if corpus in CORPORA:
+        return CORPORA[corpus]()
+    return corpora.documents(Path(corpus).read_text(encoding="utf-8", errors="replace"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="BPE encoding and training beside tokenizers and tiktoken.")
-    parser.add_argument("text", nargs="?", type=Path, help="a UTF-8 text file; without it the shared data")
+    parser = argparse.ArgumentParser(description="BPE encoding beside tokenizers, tiktoken, tokie and gigatoken.")
+    parser.add_argument("text", nargs="?", help="a UTF-8 text file; without it English, code, 388 languages and CJK")
     parser.add_argument("--vocab-size", type=int, default=32000)
     parser.add_argument("--pattern", choices=sorted(PATTERNS), default="gpt2")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--megabytes", type=float, default=5.0, help="take about so much of each text")
-    parser.add_argument("--no-training", action="store_true", help="leave the comparison of training out")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", help="only one of the corpora", choices=[*CORPORA])
+    parser.add_argument("--json", type=Path, help="write the results there too")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.text:
-        corpora = {options.text.name: documents(options.text.read_text(encoding="utf-8", errors="replace"))}
-    else:
-        corpora = {"English": english(), "388 languages": _zipped("udhr2")}
-    for name, whole in corpora.items():
-        texts = about(whole, options.megabytes * 1e6)
-        size = sum(len(text.encode()) for text in texts)
-        show(f"{name}: {len(texts):,} texts, {size / 1e6:.1f} MB; vocabulary {options.vocab_size:,}, {options.pattern}")
-        trained = train_bpe(texts, options.vocab_size, options.pattern)
-        benchmark_encoding(name, texts, trained, options.rounds)
-        if not options.no_training:
-            mine, theirs = [], []
-            for _ in range(max(2, options.rounds // 2)):
-                mine.append(seconds(lambda: train_bpe(texts, options.vocab_size, options.pattern)))  # noqa: B023
-                theirs.append(seconds(lambda: peer_trained(texts, options.vocab_size, options.pattern)))  # noqa: B023
-            ratios = [other / one for one, other in zip(mine, theirs, strict=True)]
-            rows = [(name, "seedbed", spread(mine), ""), (name, "tokenizers", spread(theirs), spread(ratios))]
-            table(("text", "training", "seconds, median (range)", "times as fast: seedbed"), rows)
+    if options.job:
+        _main_of_child(json.loads(options.job))
+        return
+    libraries = ["seedbed", *(name for name in LIBRARIES if name != "seedbed" and find_spec(name))]
+    results: dict[str, Any] = {"circumstances": circumstances([*libraries[1:], "numpy"]), "corpora": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        for corpus in [options.text] if options.text else [options.only] if options.only else CORPORA:
+            texts = texts_of(corpus)
+            size = corpora.size_of(texts)
+            train_bpe(texts, options.vocab_size, options.pattern).save(path)
+            check_equal(path, texts, libraries)
+            show(
+                f"{corpus}: {len(texts):,} texts, {size / 1e6:.1f} MB; {options.vocab_size:,} tokens, {options.pattern}"
+            )
+            memory = {
+                name: in_a_process({"what": "memory", "path": str(path), "corpus": corpus, "library": name}, 2)
+                for name in libraries
+            }
+            rows = []
+            found: dict[str, Any] = {"bytes": size, "peak_memory_mb": memory}
+            for threads in (1, 2):
+                job = {
+                    "what": "speed", "path": str(path), "corpus": corpus, "libraries": libraries, "threads": threads,
+                    "rounds": options.rounds,
+                }  # fmt: skip
+                times = in_a_process(job, threads)
+                found[f"seconds, {threads} threads"] = times
+                for name in libraries:
+                    warm = times["warm beside the slow" if name in _SLOW else "warm"]
+                    mine = times["warm beside the slow" if name in _SLOW else "warm"]["seedbed"]
+                    cold = times["cold"]
+                    rows.append(
+                        (
+                            threads,
+                            name,
+                            f"{size / statistics.median(cold[name]) / 1e6:,.0f}",
+                            f"{size / statistics.median(warm[name]) / 1e6:,.0f}",
+                            "" if name == "seedbed" else spread(ratios(cold["seedbed"], cold[name]), 2),
+                            "" if name == "seedbed" else spread(ratios(mine, warm[name]), 2),
+                            f"{memory[name]:,.0f}",
+                        )
+                    )
+            table(("threads", "library", "cold", "warm MB/s", "seedbed is × cold", "× warm", "peak MB"), rows)
+            results["corpora"][corpus] = found
+        if "tiktoken" in libraries:
+            latency = in_a_process({"what": "latency", "path": str(path), "rounds": options.rounds}, 1)
+            results["microseconds of a short text"] = latency
+            ratio = spread(ratios(latency["seedbed"], latency["tiktoken"]), 2)
+            show(
+                f"One text of {len(TURN)} characters: {spread(latency['seedbed'])} µs, "
+                f"tiktoken {spread(latency['tiktoken'])} µs; {ratio} times as fast"
+            )
+    results["date"] = time.strftime("%Y-%m-%d")
+    if options.json:
+        write_results(options.json, results)
 
 
 if __name__ == "__main__":
