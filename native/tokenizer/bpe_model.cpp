@@ -1,8 +1,8 @@
 // Encoding repeats the training on one word: of all neighbouring pairs that some merge knows, the one of lowest rank
 // (the leftmost of equals) becomes one symbol, until no merge applies.
 //
-// Short words look for the lowest rank by scanning, which is quadratic in the word but fastest for a few bytes. Long
-// ones keep the symbols in a linked list and the pairs in a heap: a pair enters when it comes into being and is
+// Short words look for the lowest rank by scanning, sixteen at a time where the processor can: quadratic in the word,
+// but fastest for a few bytes. Long ones keep the symbols in a linked list and the pairs in a heap: a pair enters when it comes into being and is
 // checked when it comes up, so a word of n bytes costs O(n log n) time and O(n) memory.
 #include "tokenizer/bpe_model.hpp"
 
@@ -10,12 +10,14 @@
 #include <functional>
 #include <stdexcept>
 
+#include "simd/lowest.hpp"
+
 namespace seedbed::tokenizer {
 namespace {
 
 constexpr std::uint32_t kNone = ~std::uint32_t{0};
 constexpr std::uint32_t kNoMerge = MergeRanks::kNone;
-constexpr std::size_t kShortWord = 96;
+constexpr std::size_t kShortWord = 224;  // fits the links of merge_short
 
 }  // namespace
 
@@ -52,6 +54,9 @@ BpeModel::BpeModel(std::vector<std::string> tokens, const std::vector<Merge>& me
     ranks_.add(merge.left, merge.right, rank);
     results_.push_back(merge.result);
   }
+  if (!results_.empty()) first_result_ = results_[0];
+  for (std::uint32_t rank = 0; rank < results_.size(); ++rank)
+    if (results_[rank] != results_[0] + rank) first_result_ = 0;
   byte_ranks_.resize(1 << 16);
   for (std::uint32_t pair = 0; pair < byte_ranks_.size(); ++pair)
     byte_ranks_[pair] = ranks_.find(bytes_[pair >> 8], bytes_[pair & 255]);
@@ -67,34 +72,52 @@ std::size_t BpeModel::encode(std::string_view word, std::uint32_t* out, MergeScr
       *out = found->second;
       return 1;
     }
-  return word.size() <= kShortWord ? merge_short(word, out) : merge_long(word, out, scratch);
+  return word.size() <= kShortWord ? (this->*merge_short_)(word, out) : merge_long(word, out, scratch);
 }
 
-std::size_t BpeModel::merge_short(std::string_view word, std::uint32_t* out) const {
-  std::size_t n = word.size();
-  std::uint32_t ranks[kShortWord];  // of the pair (i, i + 1)
-  const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(word[i]); };
-  for (std::size_t i = 0; i < n; ++i) out[i] = bytes_[byte(i)];
-  for (std::size_t i = 0; i + 1 < n; ++i) ranks[i] = byte_ranks_[std::size_t{byte(i)} << 8 | byte(i + 1)];
-  while (n > 1) {
-    std::size_t best = 0;
-    std::uint32_t lowest = ranks[0];
-    for (std::size_t i = 1; i + 1 < n; ++i) {
-      const bool lower = ranks[i] < lowest;  // the leftmost of equals
-      lowest = lower ? ranks[i] : lowest;
-      best = lower ? i : best;
-    }
-    if (lowest == kNoMerge) break;
-    out[best] = results_[lowest];
-    --n;
-    for (std::size_t i = best + 1; i < n; ++i) {
-      out[i] = out[i + 1];
-      ranks[i - 1] = ranks[i];
-    }
-    if (best + 1 < n) ranks[best] = ranks_.find(out[best], out[best + 1]);
-    if (best > 0) ranks[best - 1] = ranks_.find(out[best - 1], out[best]);
+// The symbols of a word are linked; a symbol that was swallowed by its left neighbour keeps a rank that never is lowest.
+#define SEEDBED_MERGE_SHORT(TARGET, NAME, LOWEST)                                                                   \
+  TARGET std::size_t BpeModel::NAME(std::string_view word, std::uint32_t* out) const {                              \
+    std::uint32_t ranks[kShortWord + simd::kLowestLanes], ids[kShortWord];  /* ranks: of a symbol and the next */   \
+    std::uint8_t next[kShortWord], previous[kShortWord];                                                            \
+    const std::size_t n = word.size();                                                                              \
+    const std::size_t padded = (n + simd::kLowestLanes - 1) / simd::kLowestLanes * simd::kLowestLanes;              \
+    const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(word[i]); };                            \
+    for (std::size_t i = 0; i < n; ++i) {                                                                           \
+      ids[i] = bytes_[byte(i)];                                                                                     \
+      ranks[i] = i + 1 < n ? byte_ranks_[std::size_t{byte(i)} << 8 | byte(i + 1)] : kNoMerge;                       \
+      next[i] = static_cast<std::uint8_t>(i + 1);                                                                   \
+      previous[i] = static_cast<std::uint8_t>(i - 1);                                                               \
+    }                                                                                                               \
+    for (std::size_t i = n; i < padded; ++i) ranks[i] = kNoMerge;                                                   \
+    for (;;) {                                                                                                      \
+      const std::size_t i = LOWEST::lowest(ranks, padded);  /* the leftmost of equals */                            \
+      if (ranks[i] == kNoMerge) break;                                                                              \
+      ids[i] = result(ranks[i]);                                                                                    \
+      const std::size_t swallowed = next[i], after = next[swallowed];                                               \
+      ranks[swallowed] = kNoMerge;                                                                                  \
+      next[i] = static_cast<std::uint8_t>(after);                                                                   \
+      if (after < n) previous[after] = static_cast<std::uint8_t>(i);                                                \
+      ranks[i] = after < n ? ranks_.find(ids[i], ids[after]) : kNoMerge;                                            \
+      if (i > 0) ranks[previous[i]] = ranks_.find(ids[previous[i]], ids[i]);                                        \
+    }                                                                                                               \
+    std::size_t count = 0;                                                                                          \
+    for (std::size_t i = 0; i < n; i = next[i]) out[count++] = ids[i];                                              \
+    return count;                                                                                                   \
   }
-  return n;
+
+SEEDBED_MERGE_SHORT(, merge_short_scalar, simd::LowestScalar)
+#if defined(__x86_64__)
+SEEDBED_MERGE_SHORT(__attribute__((target("avx2,bmi"))), merge_short_avx2, simd::LowestAvx2)
+SEEDBED_MERGE_SHORT(__attribute__((target("avx512f,avx2,bmi"))), merge_short_avx512, simd::LowestAvx512)
+#endif
+
+BpeModel::MergeShort BpeModel::best_merge_short() {
+#if defined(__x86_64__)
+  if (simd::level() >= simd::Level::Avx512) return &BpeModel::merge_short_avx512;
+  if (simd::level() == simd::Level::Avx2) return &BpeModel::merge_short_avx2;
+#endif
+  return &BpeModel::merge_short_scalar;
 }
 
 std::size_t BpeModel::merge_long(std::string_view word, std::uint32_t* out, MergeScratch& scratch) const {
@@ -120,7 +143,7 @@ std::size_t BpeModel::merge_long(std::string_view word, std::uint32_t* out, Merg
     if (symbols[position].id == kNone) continue;  // swallowed by its left neighbour
     if (rank_at(position) != rank) continue;  // one of the two has grown since
     const std::uint32_t swallowed = symbols[position].next, after = symbols[swallowed].next;
-    symbols[position].id = results_[rank];
+    symbols[position].id = result(rank);
     symbols[position].next = after;
     symbols[swallowed].id = kNone;
     if (after != kNone) symbols[after].previous = position;

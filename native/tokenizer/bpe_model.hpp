@@ -60,15 +60,22 @@ class BpeModel {
   std::size_t encode(std::string_view word, std::uint32_t* out, MergeScratch& scratch) const;
 
  private:
-  std::size_t merge_short(std::string_view word, std::uint32_t* out) const;
+  using MergeShort = std::size_t (BpeModel::*)(std::string_view word, std::uint32_t* out) const;
+  std::uint32_t result(std::uint32_t rank) const { return first_result_ ? first_result_ + rank : results_[rank]; }
+  static MergeShort best_merge_short();  // by the instruction set in use
+  std::size_t merge_short_scalar(std::string_view word, std::uint32_t* out) const;
+  std::size_t merge_short_avx2(std::string_view word, std::uint32_t* out) const;
+  std::size_t merge_short_avx512(std::string_view word, std::uint32_t* out) const;
   std::size_t merge_long(std::string_view word, std::uint32_t* out, MergeScratch& scratch) const;
 
   std::vector<std::string> tokens_;
   std::unordered_map<std::string_view, std::uint32_t> whole_words_;  // keys lie in tokens_
   std::array<std::uint32_t, 256> bytes_;
+  MergeShort merge_short_ = best_merge_short();
   MergeRanks ranks_;
   std::vector<std::uint32_t> byte_ranks_;  // of the bytes [left << 8 | right]
   std::vector<std::uint32_t> results_;     // of each rank
+  std::uint32_t first_result_ = 0;         // if not 0, result r is this and r: no need to ask memory
 };
 
 }  // namespace seedbed::tokenizer

@@ -1,8 +1,6 @@
 #include "tokenizer/byte_level_bpe.hpp"
 
-#include <algorithm>
-#include <cstring>
-#include <span>
+#include "tokenizer/cached_words.hpp"
 
 namespace seedbed::tokenizer {
 
@@ -25,7 +23,7 @@ ByteLevelBpe::ByteLevelBpe(BpeModel model, Pattern pattern) : model_(std::move(m
     const std::size_t count = model_.encode(token, ids, scratch);
     if (count != 1) continue;  // no word becomes this token
     const auto key = WordCache::key_of(reinterpret_cast<const std::uint8_t*>(token.data()), token.size(), token.size());
-    first_words_.fill(WordCache::hash_of(key), key, ids, count);
+    first_words_.fill(WordCache::hash_of(key), key, {ids, count});
   }
 }
 
@@ -45,74 +43,16 @@ void ByteLevelBpe::encode(const Section& section, State& state, IdBuffer& ids, s
   }
 }
 
-// Words are cut some ahead of being looked up, so that their buckets come from memory meanwhile.
 void ByteLevelBpe::encode_words(const std::uint8_t* p, const std::uint8_t* end, const std::uint8_t* readable_end,
                                Words& words, IdBuffer& out) const {
-  struct Ahead {
-    const std::uint8_t* word;
-    std::size_t length;
-    std::uint32_t hash;
-    WordCache::Key key;
-  };
-  Ahead next[64];
-  constexpr std::size_t kRoom = WordCache::kShortIds * std::size(next) + 1;
-  std::size_t count = 0;
-  const auto look_up = [&] {
-    std::uint32_t* to = out.room(kRoom);
-    for (const Ahead& ahead : std::span(next, count)) {
-      const bool is_short = ahead.length <= WordCache::kShortBytes;
-      const WordCache::ShortSlot* slot = is_short ? words.cache.find(ahead.hash, ahead.key) : nullptr;
-      if (slot && slot->count != WordCache::kInLong) {
-        std::memcpy(to, slot->ids, sizeof slot->ids + sizeof slot->count);  // cheaper than asking how many
-        to += slot->count;
-        continue;
-      }
-      out.commit(static_cast<std::size_t>(to - out.end()));
-      const std::string_view word{reinterpret_cast<const char*>(ahead.word), ahead.length};
-      if (is_short && !slot) {
-        std::uint32_t* ids = out.room(word.size());
-        const std::size_t made = model_.encode(word, ids, words.scratch);
-        words.cache.fill(ahead.hash, ahead.key, ids, made);
-        out.commit(made);
-      } else {
-        encode_long_word(word, words, out);
-      }
-      to = out.room(kRoom);
-    }
-    out.commit(static_cast<std::size_t>(to - out.end()));
-    count = 0;
-  };
+  CachedWords cached(words.cache, reinterpret_cast<const char*>(readable_end), out,
+                     [&](std::string_view word, IdBuffer& ids) {
+                       ids.commit(model_.encode(word, ids.room(word.size()), words.scratch));
+                     });
   cutter_.each(p, end, [&](const std::uint8_t* from, const std::uint8_t* to) {
-    Ahead& ahead = next[count++];
-    ahead.word = from;
-    ahead.length = static_cast<std::size_t>(to - from);
-    if (ahead.length <= WordCache::kShortBytes) {
-      ahead.key = WordCache::key_of(from, ahead.length, static_cast<std::size_t>(readable_end - from));
-      ahead.hash = WordCache::hash_of(ahead.key);
-      words.cache.prefetch(ahead.hash);
-    }
-    if (count == std::size(next)) look_up();
+    cached.take(reinterpret_cast<const char*>(from), reinterpret_cast<const char*>(to));
   });
-  look_up();
-}
-
-// A word that is long, or becomes many ids.
-void ByteLevelBpe::encode_long_word(std::string_view word, Words& words, IdBuffer& out) const {
-  std::uint32_t* room = out.room(word.size());
-  if (word.size() > LongWords::kMostBytes) {
-    out.commit(model_.encode(word, room, words.scratch));
-    return;
-  }
-  LongWords& seen = words.cache.long_words;
-  const std::uint32_t hash = LongWords::hash_of(word);
-  if (const auto ids = seen.find(word, hash); !ids.empty()) {
-    std::copy(ids.begin(), ids.end(), room);
-    out.commit(ids.size());
-    return;
-  }
-  const std::size_t count = model_.encode(word, room, words.scratch);
-  seen.add(word, hash, {room, count});
-  out.commit(count);
+  cached.look_up();
 }
 
 }  // namespace seedbed::tokenizer

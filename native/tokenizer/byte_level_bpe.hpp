@@ -18,7 +18,6 @@ class ByteLevelBpe final : public Algorithm {
   struct Words;
   void encode_words(const std::uint8_t* p, const std::uint8_t* end, const std::uint8_t* readable_end, Words& words,
                     IdBuffer& out) const;
-  void encode_long_word(std::string_view word, Words& words, IdBuffer& out) const;
 
   BpeModel model_;
   Cutter cutter_;

@@ -1,11 +1,12 @@
 // From pre-token to ids without merging: natural text repeats its words, so nearly every word has been seen before.
 //
 // Two tables, one thread's own. The one of short words doubles as long as new words drive out old ones, up to a fixed
-// size; the one of long words starts anew when it is full. So memory is bounded whatever the text, and a word that lost
+// size; the one of long words and many ids starts anew when it is full. So memory is bounded whatever the text, and a word that lost
 // its place is merged again when it comes back. Entries are exact: the whole word is compared, not its hash. The tables
 // are larger than the fast caches of a processor, so a caller that knows its next words prefetches their buckets before
 // it asks for the first.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -18,10 +19,24 @@
 
 namespace seedbed::tokenizer {
 
-// Words that are long or become many ids.
-class LongWords {
+// Ids of words that are long or become many ids. When it is full it starts anew, and no place in it holds any more.
+class ManyIds {
  public:
-  static constexpr std::size_t kMostBytes = 256;
+  static constexpr std::size_t kMostBytes = 256;  // of a word
+
+  struct Place {
+    std::uint32_t start = 0, count = 0, generation = 0;
+  };
+  std::span<const std::uint32_t> at(Place place) const {  // empty if the place no longer holds
+    if (place.generation != generation_) return {};
+    return {pool_.data() + place.start, place.count};
+  }
+  Place add(std::span<const std::uint32_t> ids) {
+    if (pool_.size() > kMostPool) clear();
+    const Place place{static_cast<std::uint32_t>(pool_.size()), static_cast<std::uint32_t>(ids.size()), generation_};
+    pool_.insert(pool_.end(), ids.begin(), ids.end());
+    return place;
+  }
 
   static std::uint32_t hash_of(std::string_view word) {
     std::uint64_t hash = word.size();
@@ -32,6 +47,9 @@ class LongWords {
       hash ^= hash >> 29;
     }
     return static_cast<std::uint32_t>(hash >> 32);
+  }
+  void prefetch(std::uint32_t hash) const {
+    if (!slots_.empty()) __builtin_prefetch(&slots_[hash & (kSlots - 1)]);
   }
   std::span<const std::uint32_t> find(std::string_view word, std::uint32_t hash) const {  // empty if it is not there
     if (slots_.empty()) return {};
@@ -44,20 +62,15 @@ class LongWords {
     }
   }
   void add(std::string_view word, std::uint32_t hash, std::span<const std::uint32_t> ids) {
-    if (2 * ++used_ > kSlots || pool_.size() > kMostPool) {
-      slots_.clear();
-      pool_.clear();
-      used_ = 1;
-    }
+    if (2 * (used_ + 1) > kSlots) clear();
+    const Place place = add(ids);
     if (slots_.empty()) slots_.resize(kSlots);
     std::size_t i = hash;
     while (slots_[i & (kSlots - 1)].count) ++i;
-    const auto start = static_cast<std::uint32_t>(pool_.size());
-    slots_[i & (kSlots - 1)] = {hash, static_cast<std::uint32_t>(word.size()), start,
-                                static_cast<std::uint32_t>(ids.size())};
-    pool_.insert(pool_.end(), ids.begin(), ids.end());
+    slots_[i & (kSlots - 1)] = {hash, static_cast<std::uint32_t>(word.size()), place.start, place.count};
+    ++used_;
     pool_.resize(pool_.size() + (word.size() + 3) / 4);
-    std::memcpy(pool_.data() + start + ids.size(), word.data(), word.size());
+    std::memcpy(pool_.data() + place.start + place.count, word.data(), word.size());
   }
 
  private:
@@ -65,9 +78,16 @@ class LongWords {
   struct Slot {
     std::uint32_t hash, length, start, count;  // count 0: empty
   };
+  void clear() {
+    slots_.clear();
+    pool_.clear();
+    used_ = 0;
+    ++generation_;
+  }
   std::vector<Slot> slots_;
-  std::vector<std::uint32_t> pool_;  // of each word its ids, and then its bytes
+  std::vector<std::uint32_t> pool_;  // ids, and behind those of a word in a slot its bytes
   std::size_t used_ = 0;
+  std::uint32_t generation_ = 0;
 };
 
 class WordCache {
@@ -84,9 +104,9 @@ class WordCache {
   struct ShortSlot {
     Key key;
     std::uint32_t ids[kShortIds] = {};
-    std::uint32_t count = 0;  // kInLong: more ids than fit, so they are in the table of long words, perhaps
+    std::uint32_t count = 0;  // kMany: more ids than fit; here is their place in many_ids
   };
-  static constexpr std::uint32_t kInLong = ~std::uint32_t{0};
+  static constexpr std::uint32_t kMany = ~std::uint32_t{0};
   struct alignas(64) Bucket {  // one cache line; a full one lends places from its neighbours
     ShortSlot slots[2];
   };
@@ -111,27 +131,40 @@ class WordCache {
     const std::uint64_t mixed = (key.low ^ (key.high * 0x9E3779B97F4A7C15u)) * 0xD6E8FEB86659FD93u;
     return static_cast<std::uint32_t>((mixed ^ mixed >> 31) >> 7);
   }
-  void prefetch(std::size_t hash) const { __builtin_prefetch(&bucket(hash)); }
-  const ShortSlot* find(std::size_t hash, Key key) const {
-    const Bucket& home = bucket(hash);
-    const ShortSlot& likely = home.slots[!(home.slots[0].key == key)];  // no branch could guess which of the two
+  void prefetch(std::size_t hash) { __builtin_prefetch(&bucket(hash)); }
+  ShortSlot* find(std::size_t hash, Key key) {
+    Bucket& home = bucket(hash);
+    ShortSlot& likely = home.slots[!(home.slots[0].key == key)];  // no branch could guess which of the two
     if (likely.key == key) return &likely;
     for (std::size_t i = 1; i < kGroup; ++i)
-      for (const ShortSlot& slot : bucket(hash ^ i).slots)
+      for (ShortSlot& slot : bucket(hash ^ i).slots)
         if (slot.key == key) return &slot;
     return nullptr;
   }
-  void fill(std::size_t hash, Key key, const std::uint32_t* ids, std::size_t count) {
-    ShortSlot slot{key, {}, kInLong};
-    if (count <= kShortIds) {
-      slot.count = static_cast<std::uint32_t>(count);
-      std::memcpy(slot.ids, ids, count * sizeof *ids);
+  void fill(std::size_t hash, Key key, std::span<const std::uint32_t> ids) {
+    ShortSlot slot{key, {}, static_cast<std::uint32_t>(ids.size())};
+    if (ids.size() <= kShortIds) {
+      std::copy(ids.begin(), ids.end(), slot.ids);
+    } else {
+      slot.count = kMany;
+      refill(slot, ids);
     }
     driven_out_ += put(buckets_, hash, slot);
     if (driven_out_ > buckets_.size() / 8) make_room();
   }
 
-  LongWords long_words;
+  // The ids of a slot whose count is kMany; empty if they are gone, until it is refilled.
+  std::span<const std::uint32_t> many(const ShortSlot& slot) const {
+    return many_ids.at({slot.ids[0], slot.ids[1], slot.ids[2]});
+  }
+  void refill(ShortSlot& slot, std::span<const std::uint32_t> ids) {
+    const ManyIds::Place place = many_ids.add(ids);
+    slot.ids[0] = place.start;
+    slot.ids[1] = place.count;
+    slot.ids[2] = place.generation;
+  }
+
+  ManyIds many_ids;
 
  private:
   static constexpr std::array<std::uint64_t, 16> kMasks = [] {  // the lowest so many bytes, 8 at most
@@ -144,7 +177,7 @@ class WordCache {
   static constexpr std::size_t kGroup = 8;
   using Buckets = std::vector<Bucket, HugePages<Bucket>>;
 
-  const Bucket& bucket(std::size_t hash) const { return buckets_[hash & (buckets_.size() - 1)]; }
+  Bucket& bucket(std::size_t hash) { return buckets_[hash & (buckets_.size() - 1)]; }
   // Frequent words tend to come first and so keep the places that are looked at first. Returns whether another word
   // was driven out.
   static bool put(Buckets& buckets, std::size_t hash, const ShortSlot& slot) {

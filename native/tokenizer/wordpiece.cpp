@@ -1,9 +1,10 @@
 #include "tokenizer/wordpiece.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 #include <span>
+
+#include "tokenizer/cached_words.hpp"
 
 namespace seedbed::tokenizer {
 namespace {
@@ -62,7 +63,7 @@ WordPiece::WordPiece(const Vocabulary& vocabulary, std::shared_ptr<const Normali
   std::vector<std::pair<std::uint32_t, std::string>> words;
   for (const auto& [token, id] : vocabulary.tokens)
     if (token.size() <= WordCache::kShortBytes && !token.empty()) words.emplace_back(id, token);
-  std::sort(words.rbegin(), words.rend());  // frequent tokens have low ids, and the newer word of a bucket comes first
+  std::sort(words.begin(), words.end());  // frequent tokens have low ids, and words keep the places that they come to first
   for (auto& [id, word] : words) first_.push_back(std::move(word));
 }
 
@@ -80,7 +81,7 @@ WordCache WordPiece::first_words(bool raw) const {
     encode_new_word(word, raw, scratch, ids, nullptr);
     if (pieces != 1 || ids.size() != 1) continue;
     const auto key = WordCache::key_of(reinterpret_cast<const std::uint8_t*>(word.data()), word.size(), word.size());
-    cache.fill(WordCache::hash_of(key), key, ids.data(), 1);
+    cache.fill(WordCache::hash_of(key), key, {ids.data(), 1});
   }
   return cache;
 }
@@ -110,70 +111,14 @@ void WordPiece::encode(const Section& section, State& state, IdBuffer& ids, std:
   });
 }
 
-// Words are cut some ahead of being looked up, so that their buckets come from memory meanwhile.
 void WordPiece::encode_words(std::string_view text, const char* readable_end, const Source& source, IdBuffer& ids) const {
-  struct Ahead {
-    const char* word;
-    std::size_t length, hash;
-    WordCache::Key key;
-  };
-  Ahead next[64];
-  constexpr std::size_t kRoom = WordCache::kShortIds * std::size(next) + 1;
-  std::size_t count = 0;
-  const auto look_up = [&] {
-    std::uint32_t* to = ids.room(kRoom);
-    for (const Ahead& ahead : std::span(next, count)) {
-      const bool is_short = ahead.length <= WordCache::kShortBytes;
-      const WordCache::ShortSlot* slot = is_short ? source.cache.find(ahead.hash, ahead.key) : nullptr;
-      if (slot && slot->count != WordCache::kInLong) {
-        std::memcpy(to, slot->ids, sizeof slot->ids + sizeof slot->count);  // cheaper than asking how many
-        to += slot->count;
-        continue;
-      }
-      ids.commit(static_cast<std::size_t>(to - ids.end()));
-      const std::string_view word{ahead.word, ahead.length};
-      if (is_short && !slot) {
-        const std::size_t before = ids.size();
-        encode_new_word(word, source.raw, source.scratch, ids, nullptr);
-        source.cache.fill(ahead.hash, ahead.key, ids.data() + before, ids.size() - before);
-      } else {
-        encode_long_word(word, source, ids);
-      }
-      to = ids.room(kRoom);
-    }
-    ids.commit(static_cast<std::size_t>(to - ids.end()));
-    count = 0;
-  };
-  (source.raw ? raw_cut_ : cut_).each(text.data(), text.data() + text.size(), [&](const char* from, const char* to) {
-    Ahead& ahead = next[count++];
-    ahead.word = from;
-    ahead.length = static_cast<std::size_t>(to - from);
-    if (ahead.length <= WordCache::kShortBytes) {
-      ahead.key = WordCache::key_of(reinterpret_cast<const std::uint8_t*>(from), ahead.length,
-                                    static_cast<std::size_t>(readable_end - from));
-      ahead.hash = WordCache::hash_of(ahead.key);
-      source.cache.prefetch(ahead.hash);
-    }
-    if (count == std::size(next)) look_up();
+  CachedWords cached(source.cache, readable_end, ids, [&](std::string_view word, IdBuffer& out) {
+    if (word.size() > kMostAtOnce && source.raw) return encode_endless_word(word, out);
+    encode_new_word(word, source.raw, source.scratch, out, nullptr);
   });
-  look_up();
-}
-
-// A word that is long, or becomes many ids.
-void WordPiece::encode_long_word(std::string_view word, const Source& source, IdBuffer& ids) const {
-  if (word.size() > kMostAtOnce && source.raw) return encode_endless_word(word, ids);
-  LongWords& seen = source.cache.long_words;
-  const bool keeps = word.size() <= LongWords::kMostBytes;
-  const std::uint32_t hash = keeps ? LongWords::hash_of(word) : 0;
-  if (keeps) {
-    if (const auto known = seen.find(word, hash); !known.empty()) {
-      std::copy_n(known.data(), known.size(), ids.room(known.size()));
-      return ids.commit(known.size());
-    }
-  }
-  const std::size_t before = ids.size();
-  encode_new_word(word, source.raw, source.scratch, ids, nullptr);
-  if (keeps && ids.size() > before) seen.add(word, hash, {ids.data() + before, ids.size() - before});
+  (source.raw ? raw_cut_ : cut_).each(text.data(), text.data() + text.size(),
+                                      [&](const char* from, const char* to) { cached.take(from, to); });
+  cached.look_up();
 }
 
 // Appends the ids of a word and, unless `spans` is null, which of its bytes they stand for.

@@ -34,7 +34,6 @@ class WordPiece final : public Algorithm {
   struct Words;
   struct Source;
   void encode_words(std::string_view text, const char* readable_end, const Source& source, IdBuffer& ids) const;
-  void encode_long_word(std::string_view word, const Source& source, IdBuffer& ids) const;
   void encode_new_word(std::string_view word, bool raw, std::string& scratch, IdBuffer& ids,
                        std::vector<Span>* spans) const;
   void encode_endless_word(std::string_view word, IdBuffer& ids) const;
