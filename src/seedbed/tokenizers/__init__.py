@@ -1,9 +1,23 @@
 """Tokenizers: byte-level BPE trained and applied by native code, in Hugging Face's formats."""
 
+from .assembly import Padding, Truncation
 from .bpe import train_bpe
 from .bpe_model import ByteLevelBPE
 from .chat import CHATML, CHATML_TOKENS
+from .post_processor import PostProcessor
 from .specification import AddedToken, Specification
 from .tokenizer import Roles, Tokenizer
 
-__all__ = ["CHATML", "CHATML_TOKENS", "AddedToken", "ByteLevelBPE", "Roles", "Specification", "Tokenizer", "train_bpe"]
+__all__ = [
+    "CHATML",
+    "CHATML_TOKENS",
+    "AddedToken",
+    "ByteLevelBPE",
+    "Padding",
+    "PostProcessor",
+    "Roles",
+    "Specification",
+    "Tokenizer",
+    "Truncation",
+    "train_bpe",
+]

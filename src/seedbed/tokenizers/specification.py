@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import _native
+from .assembly import Padding, Truncation
+from .post_processor import PostProcessor
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class Specification:
 
     model: Model
     added: tuple[AddedToken, ...] = ()
-    post_processor: dict[str, Any] | None = None
-    prefix: tuple[int, ...] = ()  # ids that the post-processor puts around a text
-    suffix: tuple[int, ...] = ()
-    trim_offsets: bool = False
+    post_processor: PostProcessor = field(default_factory=PostProcessor)
+    # What the file asks for where nothing else is said. It is kept, and applied only by those who ask for it.
+    truncation: Truncation | None = None
+    padding: Padding | None = None
     size: int = field(init=False)  # largest id + 1
 
     def __post_init__(self) -> None:

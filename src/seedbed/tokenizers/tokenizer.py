@@ -23,7 +23,8 @@ from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError, FormatError, disk_errors
 from ..core.json_files import read_json
 from ..core.ragged import Ragged
-from . import tokenizer_json
+from . import assembly, tokenizer_json
+from .assembly import Padding, Side, Strategy, Truncation
 from .bytelevel import BYTE_OF_CHARACTER
 from .specification import Specification
 
@@ -114,8 +115,12 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of all that decides which ids a text becomes (not of the roles)."""
-        around = [*self.specification.prefix], [*self.specification.suffix]
-        document = tokenizer_json.to_json(self.specification) | {"post_processor": around}
+        around = self.specification.post_processor
+        document = tokenizer_json.to_json(self.specification) | {
+            "post_processor": [around.single, around.pair],
+            "truncation": None,
+            "padding": None,
+        }
         return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property
@@ -143,27 +148,51 @@ class Tokenizer:
     def chat_template(self) -> str | None:
         return self.roles.chat_template
 
+    @property
+    def truncation(self) -> Truncation | None:
+        """What the file says of truncation. Nothing is cut unless asked: `encode(text, max_length=...)`."""
+        return self.specification.truncation
+
+    @property
+    def padding(self) -> Padding | None:
+        """What the file says of padding. Of this, `pad` takes the id, where no pad token is named."""
+        return self.specification.padding
+
     def _role_id(self, token: str | None) -> int | None:
         return None if token is None else self._names[token]
 
     # Text to ids
 
-    def encode(self, text: str, add_special_tokens: bool = False, *, parse_special: bool = True) -> NDArray[np.uint32]:
+    def encode(
+        self,
+        text: str,
+        add_special_tokens: bool = False,
+        *,
+        parse_special: bool = True,
+        max_length: int | None = None,
+        truncation: Side = "right",
+    ) -> NDArray[np.uint32]:
         """The ids of a text, uint32 (n,).
 
         Args:
             add_special_tokens: put around it what the file's post-processor puts around a text.
             parse_special: control tokens in the text become their ids, as in `tokenizers`. With False they are
                 ordinary text, which is right for anything that a user typed.
+            max_length: cut the text to leave at most so many ids, those around it included.
+            truncation: the side where a text that is too long is cut.
 
         Raises:
             DataError: the text has a lone surrogate.
+            ConfigError: `max_length` has no room for what stands around a text.
         """
         try:
             ids = self._encoder.encode(text, parse_special)
         except UnicodeEncodeError as error:
             raise surrogate_error(error) from None
-        return self._surrounded(ids) if add_special_tokens else ids
+        if not add_special_tokens and max_length is None:
+            return ids
+        alone = Ragged(ids, np.array([0, len(ids)]))
+        return self._single(alone, add_special_tokens, max_length, truncation).values
 
     def encode_batch(
         self,
@@ -172,20 +201,87 @@ class Tokenizer:
         *,
         add_special_tokens: bool = False,
         parse_special: bool = True,
+        max_length: int | None = None,
+        truncation: Side = "right",
     ) -> Ragged:
         """The ids of many texts: values uint32 (N,), offsets int64 (texts + 1,); the same for any `threads`.
 
-        Raises:
-            DataError: a text has a lone surrogate; says which.
+        Arguments and errors as in `encode`; that of a lone surrogate says in which text.
         """
+        return self._single(self._encode_all(texts, threads, parse_special), add_special_tokens, max_length, truncation)
+
+    def encode_pairs(
+        self,
+        firsts: Iterable[str],
+        seconds: Iterable[str],
+        threads: int | None = None,
+        *,
+        add_special_tokens: bool = True,
+        parse_special: bool = True,
+        max_length: int | None = None,
+        truncation: Side = "right",
+        strategy: Strategy = "longest_first",
+    ) -> tuple[Ragged, Ragged]:
+        """Pairs of texts, as cross-encoders read them: ids uint32 (N,) and type ids (segments) uint32 (N,), by pair.
+
+        Args:
+            strategy: which text is cut where both have more than `max_length`: "longest_first" (until both are of
+                equal length, then both), "only_first" or "only_second".
+
+        Raises:
+            DataError: unequal numbers of texts, a lone surrogate, or a text too short for what must be cut from it.
+            ConfigError: as in `encode`.
+        """
+        first, second = (self._encode_all(texts, threads, parse_special) for texts in (firsts, seconds))
+        if len(first) != len(second):
+            raise DataError(f"{len(first)} first texts and {len(second)} second ones are no pairs")
+        post_processor = self.specification.post_processor
+        if max_length is not None:
+            assembly.check_side(truncation, "truncation")
+            most = assembly.room(max_length, post_processor.added(pair=True) if add_special_tokens else 0)
+            keep_first, keep_second = assembly.shares(first.lengths, second.lengths, most, strategy)
+            first = assembly.truncate(first, keep_first, truncation)
+            second = assembly.truncate(second, keep_second, truncation)
+        return assembly.assemble((first, second), post_processor.pair, add_special_tokens)
+
+    def pad(
+        self,
+        batch: Ragged | Iterable[ArrayLike],
+        length: int | None = None,
+        side: Side = "right",
+        multiple_of: int | None = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Rows of ids made equally long with the pad token: int64 (B, T); and what is not padding: bool (B, T).
+
+        Args:
+            length: T; None: that of the longest row. `multiple_of`: T is rounded up to a multiple of it.
+
+        Raises:
+            ConfigError: the tokenizer has no pad token, or an option that cannot be used.
+            DataError: a row is longer than `length`; says which.
+        """
+        number = self.pad_token_id
+        if number is None and self.padding is not None:
+            number = self.padding.token_id
+        if number is None:
+            raise ConfigError("the tokenizer has no pad token", hint="Name one: with_roles(pad_token=...).")
+        return assembly.pad(batch, number, length, side, multiple_of)
+
+    def _encode_all(self, texts: Iterable[str], threads: int | None, parse_special: bool) -> Ragged:
         listed = texts if isinstance(texts, list) else list(texts)
         try:
-            batch = Ragged(*self._encoder.encode_batch(listed, threads or cpu_count(), parse_special))
+            return Ragged(*self._encoder.encode_batch(listed, threads or cpu_count(), parse_special))
         except UnicodeEncodeError as error:
             raise surrogate_error(error, next(i for i, text in enumerate(listed) if text is error.object)) from None
-        if add_special_tokens and (self.specification.prefix or self.specification.suffix):
-            return Ragged.from_rows(self._surrounded(ids) for ids in batch)
-        return batch
+
+    def _single(self, batch: Ragged, add_special_tokens: bool, max_length: int | None, truncation: Side) -> Ragged:
+        """Texts cut to `max_length` and put into the template for single texts."""
+        post_processor = self.specification.post_processor
+        added = post_processor.added(pair=False) if add_special_tokens else 0
+        if max_length is not None:
+            assembly.check_side(truncation, "truncation")
+            batch = assembly.truncate(batch, assembly.room(max_length, added), truncation)
+        return assembly.assemble((batch,), post_processor.single, add_special_tokens)[0] if added else batch
 
     def encode_with_offsets(
         self, text: str, *, parse_special: bool = True
@@ -204,19 +300,16 @@ class Tokenizer:
             character = np.cumsum((data & 0xC0) != 0x80) - 1  # of each byte
             starts, ends = character[starts], character[ends - 1] + 1
         offsets = np.stack([starts, ends], axis=1).astype(np.int64)
-        if self.specification.trim_offsets and len(ids):
+        post_processor = self.specification.post_processor
+        if post_processor.trim_offsets and len(ids):
             leading, trailing = self._spaces[ids].T
+            if post_processor.keep_first_space:
+                leading = leading - ((leading > 0) & (offsets[:, 0] == 0))
             offsets[:, 0] = np.minimum(offsets[:, 0] + leading, offsets[:, 1])
             offsets[:, 1] = np.where(
                 offsets[:, 1] >= trailing, np.maximum(offsets[:, 1] - trailing, offsets[:, 0]), offsets[:, 1]
             )
         return ids, offsets
-
-    def _surrounded(self, ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        prefix, suffix = (
-            np.array(part, dtype=np.uint32) for part in (self.specification.prefix, self.specification.suffix)
-        )
-        return np.concatenate([prefix, ids, suffix]) if len(prefix) or len(suffix) else ids
 
     @cached_property
     def _spaces(self) -> NDArray[np.int64]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.json_files import read_json
+from .assembly import Padding, Side, Strategy, Truncation
 from .bpe_model import ByteLevelBPE
 from .json_reader import JsonReader
+from .post_processor import PostProcessor
 from .specification import AddedToken, Model, Specification
 from .wordpiece_model import WordPiece
 
@@ -25,6 +27,12 @@ _MODELS: dict[str, Callable[[dict[str, Any], JsonReader], Model]] = {
     "WordPiece": WordPiece.from_json,
 }
 LARGEST_FILE = 1 << 28  # bytes; the largest published ones have about 40 million
+_SIDES: dict[str, Side] = {"Left": "left", "Right": "right"}
+_STRATEGIES: dict[str, Strategy] = {
+    "LongestFirst": "longest_first",
+    "OnlyFirst": "only_first",
+    "OnlySecond": "only_second",
+}
 _MOST_HOLES = 1 << 16  # ids that no token has; more of them is a damaged file, and would cost memory
 
 
@@ -45,12 +53,12 @@ def to_json(specification: Specification) -> dict[str, Any]:
     model = specification.model.to_json()
     return {
         "version": "1.0",
-        "truncation": None,
-        "padding": None,
+        "truncation": _truncation_json(specification.truncation),
+        "padding": _padding_json(specification.padding),
         "added_tokens": added,
         "normalizer": model["normalizer"],
         "pre_tokenizer": model["pre_tokenizer"],
-        "post_processor": specification.post_processor,
+        "post_processor": specification.post_processor.document,
         "decoder": model["decoder"],
         "model": model["model"],
     }
@@ -71,8 +79,6 @@ class _Reader(JsonReader):
 
     def specification(self, document: dict[str, Any]) -> Specification:
         self.only(document, _KEYS)
-        for key in ("truncation", "padding"):
-            self.only_null(document, key)
         if not isinstance(document.get("model"), dict):
             raise self.fail("model", "is missing or not an object")
         kind = document["model"].get("type", "BPE")
@@ -80,9 +86,14 @@ class _Reader(JsonReader):
             raise self.fail("model.type", f"is {kind!r}, and only {', '.join(_MODELS)} can be used")
         model = _MODELS[kind](document, self)
         added = self._added(document.get("added_tokens") or [], model.vocabulary)
-        post_processor = document.get("post_processor")
         names = model.vocabulary | {token.content: token.id for token in added}
-        found = Specification(model, added, post_processor, *self._post_processor(post_processor, names))
+        found = Specification(
+            model,
+            added,
+            PostProcessor.read(document.get("post_processor"), names, self),
+            self._truncation(document.get("truncation")),
+            self._padding(document.get("padding")),
+        )
         if found.size > 2 * len(names) + _MOST_HOLES:
             raise self.fail("model.vocab", f"claims ids up to {found.size - 1:,} for {len(names):,} tokens")
         return found
@@ -110,43 +121,74 @@ class _Reader(JsonReader):
             added[content] = AddedToken(content, number, special, bool(item.get("normalized", not special)))
         return tuple(added.values())
 
-    def _post_processor(self, node: Any, names: dict[str, int]) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
-        """(prefix, suffix, trim_offsets) of null, ByteLevel, a template for single texts, or a sequence of these."""
+    def _truncation(self, node: Any) -> Truncation | None:
         if node is None:
-            return (), (), False
-        kind = node.get("type") if isinstance(node, dict) else node
-        if kind == "ByteLevel":
-            return (), (), bool(node.get("trim_offsets", True))
-        if kind == "TemplateProcessing":
-            return *self._template(node, names), False
-        if kind == "Sequence" and isinstance(node.get("processors"), list):
-            prefix: tuple[int, ...] = ()
-            suffix: tuple[int, ...] = ()
-            trim = False
-            for step in node["processors"]:
-                if isinstance(step, dict) and step.get("type") == "Sequence":
-                    raise self.fail("post_processor", "is a sequence of sequences, which cannot be represented")
-                before, behind, trims = self._post_processor(step, names)
-                if trims and (prefix or suffix):
-                    raise self.fail("post_processor", "has a ByteLevel behind a template, which cannot be represented")
-                prefix, suffix, trim = (*before, *prefix), (*suffix, *behind), trim or trims
-            return prefix, suffix, trim
-        raise self.fail("post_processor", f"is {kind!r}, which cannot be represented")
+            return None
+        keys = ("max_length", "direction", "strategy", "stride")
+        length, side, strategy, stride = self._values("truncation", node, keys, (None, "Right", "LongestFirst", 0))
+        if not _is_length(length) or not _is_length(stride):
+            raise self.fail("truncation", f"has the max_length {length!r} and the stride {stride!r}")
+        return Truncation(
+            length,
+            self._choice("truncation.direction", side, _SIDES),
+            self._choice("truncation.strategy", strategy, _STRATEGIES),
+            stride,
+        )
 
-    def _template(self, node: dict[str, Any], names: dict[str, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        around: tuple[list[int], list[int]] = ([], [])
-        texts = 0
-        try:
-            for piece in node["single"]:
-                if "Sequence" in piece:
-                    texts += 1
-                    continue
-                special = node["special_tokens"][piece["SpecialToken"]["id"]]
-                if special["ids"] != [names[token] for token in special["tokens"]]:
-                    raise self.fail("post_processor.special_tokens", "names ids that differ from the vocabulary's")
-                around[min(texts, 1)].extend(special["ids"])
-        except (KeyError, TypeError, IndexError) as error:
-            raise self.fail("post_processor", f"is not a template over known tokens ({error})") from None
-        if texts != 1:
-            raise self.fail("post_processor.single", f"holds the text {texts} times")
-        return tuple(around[0]), tuple(around[1])
+    def _padding(self, node: Any) -> Padding | None:
+        if node is None:
+            return None
+        keys = ("strategy", "direction", "pad_to_multiple_of", "pad_token", "pad_id", "pad_type_id")
+        length, side, multiple, token, *ids = self._values(
+            "padding", node, keys, ("BatchLongest", "Right", None, "[PAD]", 0, 0)
+        )
+        if isinstance(length, dict) and length.keys() == {"Fixed"} and _is_length(length["Fixed"]):
+            length = length["Fixed"]
+        elif length == "BatchLongest":
+            length = None
+        else:
+            raise self.fail("padding.strategy", f"is {length!r}")
+        if not isinstance(token, str) or not all(map(_is_length, ids)):
+            raise self.fail("padding", f"has the token {token!r} with ids {ids}")
+        if multiple is not None and not (_is_length(multiple) and multiple > 0):
+            raise self.fail("padding.pad_to_multiple_of", f"is {multiple!r}")
+        return Padding(length, self._choice("padding.direction", side, _SIDES), multiple, token, *ids)
+
+    def _values(self, key: str, node: Any, keys: tuple[str, ...], defaults: tuple[Any, ...]) -> list[Any]:
+        if not isinstance(node, dict):
+            raise self.fail(key, "is not an object")
+        self.only(node, keys, f"{key}.")
+        return [node.get(name, default) for name, default in zip(keys, defaults, strict=True)]
+
+    def _choice(self, key: str, value: Any, known: dict[str, Any]) -> Any:
+        if not isinstance(value, str) or value not in known:
+            raise self.fail(key, f"is {value!r}; known are {', '.join(known)}")
+        return known[value]
+
+
+def _is_length(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 31
+
+
+def _truncation_json(truncation: Truncation | None) -> dict[str, Any] | None:
+    if truncation is None:
+        return None
+    return {
+        "direction": truncation.side.title(),
+        "max_length": truncation.max_length,
+        "strategy": truncation.strategy.title().replace("_", ""),
+        "stride": truncation.stride,
+    }
+
+
+def _padding_json(padding: Padding | None) -> dict[str, Any] | None:
+    if padding is None:
+        return None
+    return {
+        "strategy": "BatchLongest" if padding.length is None else {"Fixed": padding.length},
+        "direction": padding.side.title(),
+        "pad_to_multiple_of": padding.multiple_of,
+        "pad_id": padding.token_id,
+        "pad_type_id": padding.type_id,
+        "pad_token": padding.token,
+    }
