@@ -87,7 +87,7 @@ class PostProcessor:
                     raise reader.fail("post_processor", "has two templates, which cannot be represented")
                 try:
                     single, pair = _READERS[kind](step, names)
-                except (KeyError, TypeError, ValueError) as error:
+                except (AttributeError, KeyError, TypeError, ValueError) as error:
                     problem = f"is no {kind} over known tokens ({type(error).__name__}: {error})"
                     raise reader.fail("post_processor", problem) from None
             elif kind != "ByteLevel":
