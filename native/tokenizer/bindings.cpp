@@ -164,4 +164,5 @@ void bind_tokenizer(nanobind::module_& m) {
   bind_normalizers(m);
   bind_wordpiece(m);
   bind_counts(m);
+  bind_ranks(m);
 }

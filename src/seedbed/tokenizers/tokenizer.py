@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError, FormatError, disk_errors
 from ..core.json_files import read_json
 from ..core.ragged import Ragged
-from . import assembly, tokenizer_json
+from . import assembly, rank_files, tokenizer_json
 from .assembly import Padding, Side, Strategy, Truncation
 from .bytelevel import BYTE_OF_CHARACTER
 from .specification import Specification
@@ -82,6 +82,23 @@ class Tokenizer:
             return cls(tokenizer_json.read(path / TOKENIZER_FILE), roles)
         except ConfigError as error:
             raise FormatError(error.message, where=config) from None
+
+    @classmethod
+    def from_tiktoken(
+        cls, path: str | Path, pattern: str = "cl100k", special_tokens: Mapping[str, int] | None = None
+    ) -> Tokenizer:
+        """Read tiktoken's rank file ("base64 rank" lines): the same ids as tiktoken gives with the same pattern.
+
+        Args:
+            pattern: how text is cut into words, which the file does not say: a name or an expression.
+            special_tokens: id by content, which the file does not say either. The first one ends texts.
+
+        Raises:
+            FormatError: a damaged file; names the file and the line.
+            ConfigError: an unknown pattern, or special tokens that clash with the file's.
+        """
+        special_tokens = special_tokens or {}
+        return cls(rank_files.read(Path(path), pattern, special_tokens), Roles(next(iter(special_tokens), None)))
 
     def save(self, path: str | Path) -> None:
         """Write tokenizer.json to the file `path`, or it and tokenizer_config.json into the directory `path`.

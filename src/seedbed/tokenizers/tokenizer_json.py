@@ -33,7 +33,7 @@ _STRATEGIES: dict[str, Strategy] = {
     "OnlyFirst": "only_first",
     "OnlySecond": "only_second",
 }
-_MOST_HOLES = 1 << 16  # ids that no token has; more of them is a damaged file, and would cost memory
+MOST_HOLES = 1 << 16  # ids that no token has; more of them is a damaged file, and would cost memory
 
 
 def to_json(specification: Specification) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class _Reader(JsonReader):
             self._truncation(document.get("truncation")),
             self._padding(document.get("padding")),
         )
-        if found.size > 2 * len(names) + _MOST_HOLES:
+        if found.size > 2 * len(names) + MOST_HOLES:
             raise self.fail("model.vocab", f"claims ids up to {found.size - 1:,} for {len(names):,} tokens")
         return found
 
