@@ -18,9 +18,6 @@ from tokenizers import Tokenizer as Peer
 from seedbed.core.errors import ConfigError, DataError
 from seedbed.tokenizers import (
     CHATML_TOKENS,
-    AddedToken,
-    ByteLevelBPE,
-    Specification,
     Tokenizer,
     tokenizer_json,
     train_bpe,
@@ -58,11 +55,8 @@ def test_ids_and_offsets_equal(pattern: str, trained: dict, strange: list[str], 
 def test_gpt2_equals(
     shared_data: Callable[[str], Path], tmp_path: Path, languages: list[str], strange: list[str]
 ) -> None:
-    vocabulary = json.loads(shared_data("tokenizers/gpt2.encoder.json").read_text())
-    lines = shared_data("tokenizers/gpt2.vocab.bpe").read_text().splitlines()[1:]
-    merges = [tuple(line.split(" ")) for line in lines if line]
-    eos = AddedToken("<|endoftext|>", 50256)
-    Tokenizer(Specification(ByteLevelBPE(vocabulary, merges, "gpt2"), (eos,))).save(tmp_path / "tokenizer.json")
+    files = [shared_data(f"tokenizers/gpt2.{name}") for name in ("encoder.json", "vocab.bpe")]
+    Tokenizer.from_gpt2(*files).save(tmp_path / "tokenizer.json")
     ours, peer = Tokenizer.load(tmp_path / "tokenizer.json"), Peer.from_file(str(tmp_path / "tokenizer.json"))
     shakespeare = shared_data("text/tinyshakespeare.txt").read_text()[:100_000]
     texts = [*strange, *languages, shakespeare]

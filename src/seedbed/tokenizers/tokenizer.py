@@ -23,7 +23,7 @@ from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError, FormatError, disk_errors
 from ..core.json_files import read_json
 from ..core.ragged import Ragged
-from . import assembly, rank_files, tokenizer_json
+from . import assembly, gpt2_files, rank_files, tokenizer_json
 from .assembly import Padding, Side, Strategy, Truncation
 from .bytelevel import BYTE_OF_CHARACTER
 from .specification import Specification
@@ -70,6 +70,8 @@ class Tokenizer:
     def load(cls, path: str | Path) -> Tokenizer:
         """Load a tokenizer.json, or a directory with one and perhaps a tokenizer_config.json.
 
+        A directory may instead hold GPT-2's own pair of files, `vocab.json` and `merges.txt`.
+
         Raises:
             FormatError: a file is damaged or asks for what cannot be represented; names the file and the key.
         """
@@ -78,10 +80,22 @@ class Tokenizer:
             return cls(tokenizer_json.read(path))
         config = path / CONFIG_FILE
         roles = _read_roles(path) if config.exists() else Roles()
+        older = not (path / TOKENIZER_FILE).exists() and (path / gpt2_files.MERGES_FILE).exists()
+        specification = gpt2_files.read_directory(path) if older else tokenizer_json.read(path / TOKENIZER_FILE)
         try:
-            return cls(tokenizer_json.read(path / TOKENIZER_FILE), roles)
+            return cls(specification, roles)
         except ConfigError as error:
             raise FormatError(error.message, where=config) from None
+
+    @classmethod
+    def from_gpt2(cls, vocabulary: str | Path, merges: str | Path) -> Tokenizer:
+        """Read GPT-2's own pair of files, `encoder.json` (or `vocab.json`) and `vocab.bpe` (or `merges.txt`).
+
+        Raises:
+            FormatError: a damaged file; names the file and the key or line.
+        """
+        specification = gpt2_files.read(Path(vocabulary), Path(merges))
+        return cls(specification, Roles(gpt2_files.END_OF_TEXT if specification.added else None))
 
     @classmethod
     def from_tiktoken(
