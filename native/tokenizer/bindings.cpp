@@ -28,11 +28,13 @@ Encoder* new_encoder(std::shared_ptr<Algorithm> algorithm, const nb::list& piece
   std::vector<std::string> bytes = copies_of(pieces);
   std::vector<AddedToken> list;
   for (nb::handle item : added) {
-    const auto [content, id, special, normalized] = nb::cast<std::tuple<nb::bytes, std::uint32_t, bool, bool>>(item);
+    const auto [content, id, special, normalized, single_word, lstrip, rstrip] =
+        nb::cast<std::tuple<nb::bytes, std::uint32_t, bool, bool, bool, bool, bool>>(item);
     if (id >= bytes.size()) throw std::invalid_argument("the id of an added token is out of range");
-    list.push_back({std::string(bytes_view(content)), id, special, normalized});
+    list.push_back({std::string(bytes_view(content)), id, special, normalized, single_word, lstrip, rstrip});
   }
-  return new Encoder(std::move(algorithm), std::move(bytes), AddedTokens(list));
+  AddedTokens tokens(std::move(list), algorithm->normalizer());
+  return new Encoder(std::move(algorithm), std::move(bytes), std::move(tokens));
 }
 
 Array<std::uint32_t> as_array(PagedArray<std::uint32_t> ids) {

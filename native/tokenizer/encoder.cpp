@@ -110,7 +110,7 @@ void Encoder::encode_text(std::string_view text, bool parse_special, Algorithm::
 // A section without tokens that stand in text as it is; there may be some that stand in normalised text.
 void Encoder::encode_section(const Section& section, bool parse_special, Algorithm::State& state, IdBuffer& ids,
                              std::vector<Span>* spans) const {
-  if (!added_.any_normalized(parse_special)) return algorithm_->encode(section, state, ids, spans);
+  if (!added_.any_normalized()) return algorithm_->encode(section, state, ids, spans);
   std::string normalized;
   std::vector<Span> origins;
   Section whole = section;

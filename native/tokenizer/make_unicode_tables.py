@@ -19,11 +19,19 @@ except ImportError:
 
 BLOCK = 128
 # The bits of unicode.hpp.
-UPPER, LOWER, OTHER_LETTER, MARK, NUMBER, SPACE, NEWLINE = (1 << bit for bit in range(7))
+UPPER, LOWER, OTHER_LETTER, MARK, NUMBER, SPACE, NEWLINE, WORD = (1 << bit for bit in range(8))
 CLASSES = {"Lu": UPPER, "Lt": UPPER, "Ll": LOWER, "Lm": OTHER_LETTER, "Lo": OTHER_LETTER}
+# Of Alphabetic and Join_Control, which \w has too, what the categories do not say: letters in circles, zero-width joiners.
+WORD_RANGES = ((0x200C, 0x200D), (0x24B6, 0x24E9), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189))
 
 
 def class_of(code: int) -> int:
+    category = unicodedata.category(chr(code))
+    in_word = category[0] in "LM" or category in ("Nd", "Nl", "Pc") or any(a <= code <= b for a, b in WORD_RANGES)
+    return basic_class_of(code) | (WORD if in_word else 0)
+
+
+def basic_class_of(code: int) -> int:
     if code in (0x0A, 0x0D):
         return SPACE | NEWLINE
     if 0x09 <= code <= 0x0D or code == 0x85:  # White_Space outside the category Z

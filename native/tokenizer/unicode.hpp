@@ -14,6 +14,7 @@ enum Class : std::uint8_t {
   kNumber = 16,      // \p{N}
   kSpace = 32,       // \s
   kNewline = 64,     // [\r\n], which are \s too
+  kWord = 128,       // \w
 };
 constexpr std::uint8_t kLetter = kUpper | kLower | kOtherLetter;  // \p{L}
 

@@ -109,7 +109,7 @@ def byte_level_bpe(
 
 class Encoder:
     def __init__(
-        self, algorithm: Algorithm, pieces: list[bytes], added: list[tuple[bytes, int, bool, bool]]
+        self, algorithm: Algorithm, pieces: list[bytes], added: list[tuple[bytes, int, bool, bool, bool, bool, bool]]
     ) -> None: ...
     def encode(self, text: str | bytes, parse_special: bool) -> NDArray[np.uint32]: ...
     def encode_batch(

@@ -99,7 +99,7 @@ def _many_holes(document: dict) -> None:
         (_set("truncation", {"max_length": -5}), "truncation.*-5"),
         (_set("truncation", {"max_length": 5, "direction": "Up"}), "truncation.direction.*Up"),
         (_set("padding", {"strategy": {"Fixed": "a"}}), "padding.strategy"),
-        (_set("added_tokens", 0, "lstrip", True), r"added_tokens\[0\].lstrip"),
+        (_set("added_tokens", 0, "lstrip", 1), r"added_tokens\[0\].lstrip"),
         (_set("added_tokens", 0, "id", 17), r"added_tokens\[0\].*17"),
         (_set("added_tokens", 0, "content", ""), r"added_tokens\[0\].content"),
         (_set("added_tokens", 1, "content", "<|endoftext|>"), r"added_tokens\[1\]"),

@@ -13,12 +13,15 @@ from .post_processor import PostProcessor
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that stands in the text as it is. `special`: a control token, left out of decoded text when asked."""
+    """A token that stands in the text as it is."""
 
     content: str
     id: int
-    special: bool = True
-    normalized: bool = False
+    special: bool = True  # a control token, left out of decoded text when asked
+    normalized: bool = False  # looked for in normalised text, behind those that are not
+    single_word: bool = False  # only where no letter, digit or underscore stands beside it
+    lstrip: bool = False  # it takes the white space before it
+    rstrip: bool = False  # and behind it
 
 
 class Model(ABC):

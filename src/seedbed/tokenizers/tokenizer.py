@@ -61,6 +61,8 @@ class Tokenizer:
                 raise ConfigError(f"{role} {token!r} is not in the vocabulary")
         self._special = np.zeros(specification.size, dtype=bool)
         self._special[[token.id for token in specification.added if token.special]] = True
+        self._stripping = np.zeros(specification.size, dtype=bool)
+        self._stripping[[token.id for token in specification.added if token.lstrip or token.rstrip]] = True
         self._known = np.array([token is not None for token in self._tokens], dtype=bool)
         self._encoder = _encoder(specification, self._tokens)
 
@@ -334,6 +336,9 @@ class Tokenizer:
         post_processor = self.specification.post_processor
         if post_processor.trim_offsets and len(ids):
             leading, trailing = self._spaces[ids].T
+            for i in np.flatnonzero(self._stripping[ids]):  # spaces that these took from the text count too
+                piece = text[offsets[i, 0] : offsets[i, 1]]
+                leading[i], trailing[i] = len(piece) - len(piece.lstrip()), len(piece) - len(piece.rstrip())
             if post_processor.keep_first_space:
                 leading = leading - ((leading > 0) & (offsets[:, 0] == 0))
             offsets[:, 0] = np.minimum(offsets[:, 0] + leading, offsets[:, 1])
@@ -403,7 +408,15 @@ def _encoder(specification: Specification, tokens: Sequence[str | None]) -> _nat
         model.algorithm(pieces, control_ids),
         pieces,
         [
-            (token.content.encode("utf-8", errors="surrogatepass"), token.id, token.special, token.normalized)
+            (
+                token.content.encode("utf-8", errors="surrogatepass"),
+                token.id,
+                token.special,
+                token.normalized,
+                token.single_word,
+                token.lstrip,
+                token.rstrip,
+            )
             for token in specification.added
         ],
     )

@@ -42,9 +42,9 @@ def to_json(specification: Specification) -> dict[str, Any]:
         {
             "id": token.id,
             "content": token.content,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
+            "single_word": token.single_word,
+            "lstrip": token.lstrip,
+            "rstrip": token.rstrip,
             "normalized": token.normalized,
             "special": token.special,
         }
@@ -114,11 +114,12 @@ class _Reader(JsonReader):
                 raise self.fail(key, f"lists {content!r} a second time")
             if vocabulary.get(content, number) != number or owner.setdefault(number, content) != content:
                 raise self.fail(key, f"gives {content!r} the id {number}, which the vocabulary gives otherwise")
-            for option in ("single_word", "lstrip", "rstrip"):
-                if item.get(option):
-                    raise self.fail(f"{key}.{option}", "is true, which cannot be represented")
-            special = bool(item.get("special"))
-            added[content] = AddedToken(content, number, special, bool(item.get("normalized", not special)))
+            options = {name: item.get(name, False) for name in ("special", "single_word", "lstrip", "rstrip")}
+            options["normalized"] = item.get("normalized", not options["special"])
+            for name, value in options.items():
+                if type(value) is not bool:
+                    raise self.fail(f"{key}.{name}", f"is {value!r}")
+            added[content] = AddedToken(content, number, **options)
         return tuple(added.values())
 
     def _truncation(self, node: Any) -> Truncation | None:
