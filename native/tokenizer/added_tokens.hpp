@@ -91,10 +91,10 @@ class AddedTokens {
         const AddedToken& found = tokens_[index];
         if (found.special && !parse_special) continue;
         if (found.single_word && (word_before(from, start) || word_at(to, end))) continue;
-        if (found.lstrip) from = std::min(std::max(before_space(from, start), done), to);
+        if (found.lstrip) from = std::max(before_space(from, start), done);
         if (found.rstrip) to = behind_space(to, end);
         if (done < from) text(done, from);
-        token(from, to, found.id);
+        if (from < to) token(from, to, found.id);  // not if the token before took all of it
         done = to;
       }
     }

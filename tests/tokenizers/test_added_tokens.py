@@ -53,7 +53,7 @@ _OPTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     chosen=st.dictionaries(st.sampled_from(_CONTENTS), _OPTIONS, min_size=1),
     texts=st.lists(st.lists(st.sampled_from(_PARTS), max_size=14).map("".join), min_size=1, max_size=8),
