@@ -56,6 +56,18 @@ nb::object encode(const Encoder& encoder, nb::handle text, bool parse_special) {
   PythonTexts texts;
   texts.add(text);
   return nb::cast(as_array(encoded(encoder, texts, 1, parse_special).ids));
+nb::object encode(const Encoder& encoder, nb::handle text, bool parse_special) {
+  constexpr std::size_t kShort = 4096;  // encoded in less time than it may take to get the lock of the interpreter back
+  TextViews texts;
+  texts.add(text);
+  const std::string_view view = texts.views[0];
+  if (view.size() <= kShort) return nb::cast(as_array(encoder.encode(view, parse_special)));
+  PagedArray<std::uint32_t> ids;
+  {
+    nb::gil_scoped_release release;
+    ids = encoder.encode(view, parse_special);
+  }
+  return nb::cast(as_array(std::move(ids)));
 }
 
 nb::tuple encode_batch(const Encoder& encoder, const nb::list& list, unsigned threads, bool parse_special) {
