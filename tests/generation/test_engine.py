@@ -136,17 +136,14 @@ def test_streams_and_stop_strings_agree_with_generate(model: Decoder) -> None:
             assert "".join(engine.stream("é€", stopped)) == cut.text
 
 
-def test_streamed_pieces_are_whole_characters(model: Decoder) -> None:
-    class Script(ByteTokenizer):
-        """Turns whatever is generated into a fixed text, byte by byte."""
-
-        def __init__(self) -> None:
-            self.left = list("aé€😀".encode())
-
+def test_streamed_pieces_are_whole_characters(model: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bytes(ByteTokenizer):
         def decode_bytes(self, ids: Any, skip_special_tokens: bool = False) -> bytes:
-            return bytes([self.left.pop(0)]) if self.left else b""
+            return bytes(ids)
 
-    engine = Engine(model, Script(), eos_token_ids=())
+    tokens = [torch.tensor([byte]) for byte in "aé€😀".encode()]  # whatever the model would have chosen
+    monkeypatch.setattr("seedbed.generation.engine._Batch.steps", lambda batch: iter(tokens))
+    engine = Engine(model, Bytes(), eos_token_ids=())
     assert list(engine.stream([1], Sampling(max_new_tokens=12))) == ["a", "é", "€", "😀"]
 
 

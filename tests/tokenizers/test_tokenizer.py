@@ -18,6 +18,7 @@ from tokenizers import Tokenizer as Peer
 from seedbed.core.errors import ConfigError, DataError
 from seedbed.tokenizers import (
     CHATML_TOKENS,
+    StreamDecoder,
     Tokenizer,
     tokenizer_json,
     train_bpe,
@@ -73,6 +74,36 @@ def test_any_bytes_come_back(trained: dict, data: bytes) -> None:
     ids = ours._encoder.encode(data, False)
     assert ours.decode_bytes(ids) == data
     assert ours.decode(ids) == peer.decode(ids.tolist(), skip_special_tokens=False)
+
+
+@settings(deadline=None)
+@given(data=st.one_of(st.binary(max_size=60), st.text(max_size=30).map(str.encode)), cuts=st.lists(st.integers(1, 4)))
+def test_a_stream_gives_whole_characters(trained: dict, data: bytes, cuts: list[int]) -> None:
+    ours, _ = trained["llama3"]
+    ids = [3, *ours._encoder.encode(data, False).tolist(), 0]
+    stream = StreamDecoder(ours, skip_special_tokens=True)
+    pieces, start = [], 0
+    for cut in [*cuts, *[1] * len(ids)]:
+        pieces.append(stream.push(ids[start : start + cut]))
+        start += cut
+    pieces.append(stream.finish())
+    assert "".join(pieces) == ours.decode(ids, skip_special_tokens=True) == data.decode("utf-8", "replace")
+    if "\ufffd" not in data.decode("utf-8", "replace"):
+        assert pieces[-1] == ""
+
+
+def test_batches_of_ids(trained: dict, strange: list[str]) -> None:
+    ours, peer = trained["gpt2"]
+    batch = ours.encode_batch(strange[:50])
+    assert ours.decode_batch(batch) == strange[:50]
+    expected = peer.decode_batch([row.tolist() for row in batch], skip_special_tokens=True)
+    assert ours.decode_batch([row.tolist() for row in batch], skip_special_tokens=True) == expected
+    with pytest.raises(DataError, match=r"row 1, position 2: id 3000 "):
+        ours.decode_batch([[1], [1, 2, 3000]])
+    stream = StreamDecoder(ours)
+    assert [stream.push(int(number)) for number in ours.encode("é")] == ["é"]
+    with pytest.raises(DataError, match="3000"):
+        stream.push(3000)
 
 
 @settings(max_examples=40, deadline=None)

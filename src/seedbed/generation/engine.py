@@ -5,7 +5,6 @@ B rows still under way, T prompt tokens, V vocabulary.
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ..core.errors import ConfigError, DataError
 from ..models import Decoder, KeyValueCache
+from ..tokenizers.streaming import StreamDecoder
 from .sampling import Sampler, Sampling
 
 if TYPE_CHECKING:
@@ -114,17 +114,17 @@ class Engine:
         if self.tokenizer is None:
             raise ConfigError("streaming text needs a tokenizer", where="tokenizer")
         batch = _Batch(self, [self._prompt_ids(prompt, sampling, 0, truncate)], [sampling], [0])
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder = StreamDecoder(self.tokenizer, skip_special_tokens=True)
         pending = ""
         for token in batch.steps():
-            pending += decoder.decode(self.tokenizer.decode_bytes([int(token[0])], skip_special_tokens=True))
+            pending += decoder.push(int(token[0]))
             ready = len(_before_stop(pending, sampling.stop)) if sampling.stop else len(pending)
             if sampling.stop and ready == len(pending):
                 ready -= _beginning_of_stop(pending, sampling.stop)
             if ready:
                 yield pending[:ready]
             pending = pending[ready:]
-        pending += decoder.decode(b"", final=True)
+        pending += decoder.finish()
         pending = _before_stop(pending, sampling.stop)
         if pending:
             yield pending

@@ -6,6 +6,7 @@ from .bpe_model import ByteLevelBPE
 from .chat import CHATML, CHATML_TOKENS
 from .post_processor import PostProcessor
 from .specification import AddedToken, Specification
+from .streaming import StreamDecoder
 from .tokenizer import Roles, Tokenizer
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "PostProcessor",
     "Roles",
     "Specification",
+    "StreamDecoder",
     "Tokenizer",
     "Truncation",
     "train_bpe",

@@ -396,6 +396,16 @@ class Tokenizer:
         """The text that ids stand for; bytes that are not UTF-8 become U+FFFD. Errors as in `decode_bytes`."""
         return self.decode_bytes(ids, skip_special_tokens).decode("utf-8", errors="replace")
 
+    def decode_batch(self, batch: Ragged | Iterable[ArrayLike], skip_special_tokens: bool = False) -> list[str]:
+        """The text of each row of ids. Errors as in `decode_bytes`, with the row."""
+        texts = []
+        for row, ids in enumerate(batch):
+            try:
+                texts.append(self.decode(ids, skip_special_tokens))
+            except DataError as error:
+                raise DataError(error.message, where=f"row {row}, {error.where}") from None
+        return texts
+
 
 CHARACTER_OF_SPACE = next(character for character, byte in BYTE_OF_CHARACTER.items() if byte == ord(" "))
 
