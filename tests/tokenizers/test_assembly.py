@@ -187,7 +187,7 @@ def test_a_template_in_the_notation_of_tokenizers(opened: dict) -> None:
         (_template("<s>:0", "$A:0 $B:0"), "single"),
         (_template("$A:0", "$A:0"), "pair"),
         (_template("$A:0", "$A:0 $B:-1"), "type_id -1"),
-        (_BERT | {"special_tokens": {"<s>": {"ids": [7], "tokens": ["<s>"]}}}, "'<s>' has not the id 7"),
+        (_BERT | {"special_tokens": {"<s>": {"id": "<s>", "ids": [7], "tokens": ["<s>"]}}}, "'<s>' has not the id 7"),
         ({"type": "BertProcessing", "cls": ["<s>", 0]}, "BertProcessing.*sep"),
         ({"type": "RobertaProcessing", "cls": ["<s>", 0], "sep": ["nope", 1]}, "nope"),
         (7, "not a post-processor"),

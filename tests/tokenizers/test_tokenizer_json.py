@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -80,6 +81,8 @@ def _many_holes(document: dict) -> None:
         (_set("model", "vocab", "a", -1), "id -1"),
         (_set("model", "vocab", "a", True), "id True"),
         (lambda document: document["model"]["vocab"].pop("!"), "byte 0x21"),
+        (_set("model", "vocab", "\ud800", 400), "model.vocab.*lone surrogate"),
+        (_set("added_tokens", 0, "content", "\udfff"), "content.*lone surrogate"),
         (_many_holes, "2,000,000,000"),
         (_set("model", "merges", 3, ["Ġ", "nowhere"]), r"merges\[3\].*nowhere"),
         (_set("model", "merges", 3, "one"), r"merges\[3\]"),
@@ -99,7 +102,7 @@ def _many_holes(document: dict) -> None:
         (_set("truncation", {"max_length": -5}), "truncation.*-5"),
         (_set("truncation", {"max_length": 5, "direction": "Up"}), "truncation.direction.*Up"),
         (_set("padding", {"strategy": {"Fixed": "a"}}), "padding.strategy"),
-        (_set("added_tokens", 0, "lstrip", 1), r"added_tokens\[0\].lstrip"),
+        (_set("added_tokens", 0, "lstrip", 1), r"added_tokens\[0\].lstrip.*neither true nor false"),
         (_set("added_tokens", 0, "id", 17), r"added_tokens\[0\].*17"),
         (_set("added_tokens", 0, "content", ""), r"added_tokens\[0\].content"),
         (_set("added_tokens", 1, "content", "<|endoftext|>"), r"added_tokens\[1\]"),
@@ -135,26 +138,95 @@ def test_damaged_files(tokenizer: Tokenizer, tmp_path: Path) -> None:
             Tokenizer.load(tmp_path / "folder")
 
 
-@settings(max_examples=150, deadline=None)
+def test_files_that_claim_too_much(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)  # a gigabyte that no disk holds
+    with pytest.raises(FormatError, match=r"tokenizer\.json: is 1,073,741,824 bytes long"):
+        Tokenizer.load(path)
+    document = tokenizer_json.to_json(tokenizer.specification)
+    document["added_tokens"] = [{"id": 300, "content": "x" * (1 << 22 | 1)}]
+    path.write_text(json.dumps(document))
+    with pytest.raises(FormatError, match="added_tokens' holds more than"):
+        Tokenizer.load(path)
+
+
+_DEEP: Any = []
+for _ in range(900):
+    _DEEP = [_DEEP]
+_TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {"<|im_start|>": {"id": "<|im_start|>", "ids": [2], "tokens": ["<|im_start|>"]}},
+}
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+_ROBERTA = {**_BYTE_LEVEL, "type": "RobertaProcessing", "sep": ["<|im_end|>", 3], "cls": ["<|pad|>", 1]}
+_VALUES = [
+    *(None, True, False, 0, 1, -1, 7, 300, 1 << 31, 1 << 70, 0.5, float("nan"), "", "a", "a b", "Ġ", "\ud800", "\0"),
+    *("Ġthe", "<|im_end|>", "BPE", "Left", "OnlyFirst", [], {}, [[]], [1, 2], ["a", "t"], _DEEP),
+    *({"type": "ByteLevel"}, {"type": "Sequence"}, {"Fixed": 5}, {"Regex": "("}, _TEMPLATE, _ROBERTA, _BYTE_LEVEL),
+]
+
+
+@pytest.fixture(scope="module")
+def rich(tokenizer: Tokenizer) -> dict[str, Any]:
+    """A document with something in all of its places."""
+    peer = tokenizers.Tokenizer.from_str(json.dumps(tokenizer_json.to_json(tokenizer.specification)))
+    peer.add_tokens([tokenizers.AddedToken(" <x>", lstrip=True), tokenizers.AddedToken("cat", single_word=True)])
+    peer.enable_truncation(50)
+    peer.enable_padding(length=60)
+    found: dict[str, Any] = json.loads(peer.to_str())
+    found["post_processor"] = {"type": "Sequence", "processors": [_BYTE_LEVEL, _TEMPLATE]}
+    return found
+
+
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_a_changed_value_never_crashes(
-    tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+def test_changed_values_never_crash(
+    rich: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    document = copy.deepcopy(tokenizer_json.to_json(tokenizer.specification))
-    node: Any = document
-    while True:  # walk to somewhere at random and put something else there
-        key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
-        child = node[key]
-        if not isinstance(child, dict | list) or not child or data.draw(st.booleans()):
+    """Whatever stands anywhere, a file is refused as such or its tokenizer works, as that of `tokenizers` does."""
+    document = copy.deepcopy(rich)
+    for _ in range(data.draw(st.integers(1, 3))):
+        node: Any = document
+        while True:  # walk to somewhere at random and put something else there
+            key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+            child = node[key]
+            if not isinstance(child, dict | list) or not child or child is _DEEP or data.draw(st.booleans()):
+                break
+            node = child
+        if data.draw(st.integers(0, 4)) == 0:
+            del node[key]
+        else:
+            value = data.draw(st.sampled_from(_VALUES))
+            node[key] = value if value is _DEEP else copy.deepcopy(value)
+        if not document:
             break
-        node = child
-    node[key] = data.draw(
-        st.sampled_from([None, True, -1, 1 << 40, 0.5, "", "a b", "Ġ", [], {}, [[]], {"type": "ByteLevel"}])
-    )
     path = tmp_path_factory.mktemp("changed") / "tokenizer.json"
     path.write_text(json.dumps(document))
     try:
         loaded = Tokenizer.load(path)
-    except FormatError:
+    except FormatError as error:
+        assert "tokenizer.json" in str(error)  # noqa: PT017
         return
-    assert loaded.decode(loaded.encode(_TEXT)) == _TEXT
+    texts = [_TEXT, "", " the <x>cat<|im_end|> é\U0001f600\n"]
+    loaded.decode_batch(loaded.encode_batch(texts, add_special_tokens=True))
+    loaded.encode_pairs(texts, texts)
+    loaded.save(path.with_name("again.json"))
+    again = Tokenizer.load(path.with_name("again.json"))
+    assert again.fingerprint == loaded.fingerprint
+    try:
+        peer = tokenizers.Tokenizer.from_file(str(path))
+    except BaseException:  # a panic is no Exception
+        return
+    if any(peer.token_to_id(token.content) != token.id for token in loaded.specification.added):
+        return  # it numbers them anew, whatever the file says
+    peer.no_truncation()
+    peer.no_padding()
+    for text in texts:
+        assert loaded.encode(text, True).tolist() == peer.encode(text).ids
+        ids, offsets = loaded.encode_with_offsets(text)
+        expected = peer.encode(text, add_special_tokens=False)
+        assert (ids.tolist(), list(map(tuple, offsets.tolist()))) == (expected.ids, expected.offsets)
+        assert again.encode(text).tolist() == ids.tolist()

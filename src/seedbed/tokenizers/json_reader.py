@@ -36,6 +36,20 @@ class JsonReader:
             raise self.fail(key, f"is {found!r}, and only {kind} can be used")
         return node
 
+    def text(self, key: str, value: Any) -> str:
+        """A string without lone surrogates, which JSON can hold and UTF-8 cannot."""
+        if not isinstance(value, str):
+            raise self.fail(key, f"is {value!r:.80} and not text")
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise self.fail(key, f"has a lone surrogate, which is not Unicode text: {value!r:.80}")
+        return value
+
+    def flag(self, node: dict[str, Any], name: str, within: str, *, default: bool) -> bool:
+        value = node.get(name, default)
+        if type(value) is not bool:
+            raise self.fail(within + name, f"is {value!r:.80} and neither true nor false")
+        return value
+
     def vocabulary(self, model: dict[str, Any]) -> dict[str, int]:
         """The `vocab` of a model: token to id, no id twice."""
         vocabulary = model.get("vocab")
@@ -43,6 +57,7 @@ class JsonReader:
             raise self.fail("model.vocab", "is missing or not an object")
         owner: dict[int, str] = {}
         for token, number in vocabulary.items():
+            self.text("model.vocab", token)
             if type(number) is not int or not 0 <= number < 1 << 31:
                 raise self.fail("model.vocab", f"gives {token!r} the id {number!r}")
             if number in owner:

@@ -24,7 +24,12 @@ class Piece(NamedTuple):
 Template = tuple[Piece, ...]
 _SINGLE: Template = (Piece(0),)
 _PAIR: Template = (Piece(0), Piece(1, type_id=1))
-_TEMPLATES = ("TemplateProcessing", "BertProcessing", "RobertaProcessing")
+_KEYS = {
+    "TemplateProcessing": ("type", "single", "pair", "special_tokens"),
+    "BertProcessing": ("type", "sep", "cls"),
+    "RobertaProcessing": ("type", "sep", "cls", "trim_offsets", "add_prefix_space"),
+    "ByteLevel": ("type", "add_prefix_space", "trim_offsets", "use_regex"),
+}
 _LARGEST_TYPE = 1 << 32
 _TEXTS = {"A": 0, "B": 1}
 
@@ -82,7 +87,10 @@ class PostProcessor:
         single, pair, trims, keeps = _SINGLE, _PAIR, False, False
         for step in steps:
             kind = step.get("type")
-            if kind in _TEMPLATES:
+            if not isinstance(kind, str) or kind not in _KEYS:
+                raise reader.fail("post_processor", f"is {kind!r:.80}, which cannot be represented")
+            reader.only(step, _KEYS[kind], "post_processor.")
+            if kind in _READERS:
                 if (single, pair) != (_SINGLE, _PAIR):
                     raise reader.fail("post_processor", "has two templates, which cannot be represented")
                 try:
@@ -90,17 +98,23 @@ class PostProcessor:
                 except (AttributeError, KeyError, TypeError, ValueError) as error:
                     problem = f"is no {kind} over known tokens ({type(error).__name__}: {error})"
                     raise reader.fail("post_processor", problem) from None
-            elif kind != "ByteLevel":
-                raise reader.fail("post_processor", f"is {kind!r}, which cannot be represented")
             # A template trims nothing; RoBERTa's is a template and ByteLevel's trimming in one.
-            if kind in ("ByteLevel", "RobertaProcessing") and step.get("trim_offsets", True):
+            if kind in ("ByteLevel", "RobertaProcessing"):
+                keep = reader.flag(step, "add_prefix_space", "post_processor.", default=True)
+                if not reader.flag(step, "trim_offsets", "post_processor.", default=True):
+                    continue
                 if trims:
                     raise reader.fail("post_processor", "trims offsets twice, which cannot be represented")
-                trims, keeps = True, bool(step.get("add_prefix_space", True))
+                trims, keeps = True, keep
         return cls(single, pair, trims, keeps, node)
 
 
 def _by_template(node: dict[str, Any], names: Mapping[str, int]) -> tuple[Template, Template]:
+    for name, special in node["special_tokens"].items():
+        if special.keys() != {"id", "ids", "tokens"} or special["id"] != name:
+            raise ValueError(f"the special token {name!r}")
+        if [*map(type, special["tokens"])] != [str] * len(special["ids"]) or {*map(type, special["ids"])} - {int}:
+            raise ValueError(f"the ids or tokens of {name!r}")
     return _template(node, "single", names), _template(node, "pair", names)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import FormatError
 from ..core.json_files import read_json
 from .assembly import Padding, Side, Strategy, Truncation
 from .bpe_model import ByteLevelBPE
@@ -33,6 +34,7 @@ _STRATEGIES: dict[str, Strategy] = {
     "OnlyFirst": "only_first",
     "OnlySecond": "only_second",
 }
+_MOST_ADDED = 1 << 22  # characters of added tokens, which are searched for at some cost of memory for each
 MOST_HOLES = 1 << 16  # ids that no token has; more of them is a damaged file, and would cost memory
 
 
@@ -71,7 +73,10 @@ def read(path: Path) -> Specification:
         FormatError: it is damaged or asks for what cannot be represented; names the file and the key.
     """
     document = read_json(path, largest=LARGEST_FILE)
-    return _Reader(path).specification(document)
+    try:
+        return _Reader(path).specification(document)
+    except RecursionError:
+        raise FormatError("is nested too deeply", where=path) from None
 
 
 class _Reader(JsonReader):
@@ -101,25 +106,29 @@ class _Reader(JsonReader):
     def _added(self, listed: Any, vocabulary: dict[str, int]) -> tuple[AddedToken, ...]:
         if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
             raise self.fail("added_tokens", "is not a list of objects")
+        if sum(len(str(item.get("content", ""))) for item in listed) > _MOST_ADDED:
+            raise self.fail("added_tokens", f"holds more than {_MOST_ADDED:,} characters")
         owner = {number: token for token, number in vocabulary.items()}
         added: dict[str, AddedToken] = {}
         for index, item in enumerate(listed):
             key = f"added_tokens[{index}]"
             content, number = item.get("content"), item.get("id")
-            if not isinstance(content, str) or not content:
-                raise self.fail(f"{key}.content", f"is {content!r}")
+            if not self.text(f"{key}.content", content):
+                raise self.fail(f"{key}.content", "is empty")
             if type(number) is not int or not 0 <= number < 1 << 31:
                 raise self.fail(f"{key}.id", f"is {number!r}")
             if content in added:
                 raise self.fail(key, f"lists {content!r} a second time")
             if vocabulary.get(content, number) != number or owner.setdefault(number, content) != content:
                 raise self.fail(key, f"gives {content!r} the id {number}, which the vocabulary gives otherwise")
-            options = {name: item.get(name, False) for name in ("special", "single_word", "lstrip", "rstrip")}
-            options["normalized"] = item.get("normalized", not options["special"])
-            for name, value in options.items():
-                if type(value) is not bool:
-                    raise self.fail(f"{key}.{name}", f"is {value!r}")
-            added[content] = AddedToken(content, number, **options)
+            special = self.flag(item, "special", f"{key}.", default=False)
+            added[content] = AddedToken(
+                content,
+                number,
+                special,
+                self.flag(item, "normalized", f"{key}.", default=not special),
+                *(self.flag(item, name, f"{key}.", default=False) for name in ("single_word", "lstrip", "rstrip")),
+            )
         return tuple(added.values())
 
     def _truncation(self, node: Any) -> Truncation | None:
