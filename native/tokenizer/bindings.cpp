@@ -43,6 +43,25 @@ Array<std::uint32_t> as_array(PagedArray<std::uint32_t> ids) {
   return Array<std::uint32_t>(owned->data(), {owned->size()}, owner);
 }
 
+nb::object encode(const Encoder& encoder, nb::handle object, bool parse_special) {
+  constexpr std::size_t kShort = 4096;  // encoded in less time than it may take to get the lock of the interpreter back
+  PythonTexts texts;
+  texts.add(object);
+  const Text& text = texts.texts[0];
+  PagedArray<std::uint32_t> ids;
+  try {
+    if (text.most_bytes() <= kShort) {
+      ids = encoder.encode(text, parse_special);
+    } else {
+      nb::gil_scoped_release release;
+      ids = encoder.encode(text, parse_special);
+    }
+  } catch (const LoneSurrogate&) {
+    texts.raise_lone_surrogate();
+  }
+  return nb::cast(as_array(std::move(ids)));
+}
+
 Encoder::Batch encoded(const Encoder& encoder, const PythonTexts& texts, unsigned threads, bool parse_special) {
   try {
     nb::gil_scoped_release release;
@@ -50,24 +69,6 @@ Encoder::Batch encoded(const Encoder& encoder, const PythonTexts& texts, unsigne
   } catch (const LoneSurrogate&) {
     texts.raise_lone_surrogate();
   }
-}
-
-nb::object encode(const Encoder& encoder, nb::handle text, bool parse_special) {
-  PythonTexts texts;
-  texts.add(text);
-  return nb::cast(as_array(encoded(encoder, texts, 1, parse_special).ids));
-nb::object encode(const Encoder& encoder, nb::handle text, bool parse_special) {
-  constexpr std::size_t kShort = 4096;  // encoded in less time than it may take to get the lock of the interpreter back
-  TextViews texts;
-  texts.add(text);
-  const std::string_view view = texts.views[0];
-  if (view.size() <= kShort) return nb::cast(as_array(encoder.encode(view, parse_special)));
-  PagedArray<std::uint32_t> ids;
-  {
-    nb::gil_scoped_release release;
-    ids = encoder.encode(view, parse_special);
-  }
-  return nb::cast(as_array(std::move(ids)));
 }
 
 nb::tuple encode_batch(const Encoder& encoder, const nb::list& list, unsigned threads, bool parse_special) {

@@ -82,9 +82,9 @@ Encoder::Batch Encoder::encode(const std::vector<Text>& texts, unsigned threads,
   return batch;
 }
 
-PagedArray<std::uint32_t> Encoder::encode(std::string_view text, bool parse_special) const {
+PagedArray<std::uint32_t> Encoder::encode(const Text& text, bool parse_special) const {
   Lease lease(*this);
-  encode_text(text, parse_special, lease.state(), lease.ids(), nullptr);
+  encode_text(lease.reader().read(text), parse_special, lease.state(), lease.ids(), nullptr);
   PagedArray<std::uint32_t> ids(lease.ids().size());
   std::copy_n(lease.ids().data(), ids.size(), ids.data());
   return ids;

@@ -28,8 +28,8 @@ class Encoder {
   // Throws LoneSurrogate of one of the texts.
   Batch encode(const std::vector<Text>& texts, unsigned threads, bool parse_special) const;
 
-  // The ids of one text.
-  PagedArray<std::uint32_t> encode(std::string_view text, bool parse_special) const;
+  // The ids of one text. Throws LoneSurrogate.
+  PagedArray<std::uint32_t> encode(const Text& text, bool parse_special) const;
 
   // The ids of one text and the bytes of it that each stands for.
   void encode(std::string_view text, bool parse_special, IdBuffer& ids, std::vector<Span>& spans) const;
