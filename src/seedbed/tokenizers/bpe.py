@@ -82,9 +82,7 @@ def train_bpe_on_counts(
     specials = list(special_tokens)
     _check_settings(vocab_size, specials, min_frequency)
     try:
-        tokens, flat = _native.train_bpe(
-            counts.words, vocab_size, _special_bytes(specials), BYTE_ORDER, min_frequency
-        )
+        tokens, flat = _native.train_bpe(counts.words, vocab_size, _special_bytes(specials), BYTE_ORDER, min_frequency)
     except OverflowError as error:
         raise DataError(str(error)) from None
     names = specials + [to_characters(token) for token in tokens[len(specials) :]]

@@ -3,8 +3,8 @@
 Counts are a function of the data alone: neither the order of texts, nor threads, nor memory, nor how the data is shared
 out over files or machines and merged again changes them. The mechanism is native/tokenizer/word_counter.cpp.
 
-A counts file is: 8 bytes of magic, the version and the header's length (uint32), the header (JSON), the words sorted and
-packed as native/tokenizer/word_counts.hpp says, and the sha256 of all this. Numbers are little-endian.
+A counts file is: 8 bytes of magic, the version and the header's length (uint32, little-endian), the header (JSON), the
+words, sorted and packed as native/tokenizer/word_counts.hpp says, and the sha256 of all this.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def count_words(
         DataError: no word at all, or text with a lone surrogate.
         ResourceError: no space is left in `directory`.
     """
-    directory = Path(directory or tempfile.gettempdir())
+    directory = _temporary(directory)
     counter = _native.WordCounter(cut.source, threads or cpu_count(), memory_bytes, str(directory))
     seen = 0
     with disk_errors(directory):
@@ -108,6 +108,13 @@ def count_words(
         raise DataError(_no_words(counter.skipped), hint="Give texts with words in them.")
     counts = WordCounts(words, cut.description, skipped=counter.skipped)
     return counts if min_count <= 1 else merge([counts], min_count, memory_bytes=memory_bytes, directory=directory)
+
+
+def _temporary(directory: str | Path | None) -> Path:
+    directory = Path(directory or tempfile.gettempdir())
+    if not directory.is_dir():
+        raise ConfigError("there is no such folder", where=directory, hint="Name one for temporary files.")
+    return directory
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -153,7 +160,7 @@ def merge(
                 f"these counts were made by different cuts: {_written(parts[0].cut)} and {_written(part.cut)}",
                 hint="Count all texts alike.",
             )
-    directory = Path(directory or tempfile.gettempdir())
+    directory = _temporary(directory)
     with disk_errors(directory):
         try:
             words = _native.merge_counts([part.words for part in parts], min_count, memory_bytes // 2, str(directory))
