@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import tokenizer_audit
+from . import tokenizer_audit, tokenizer_training
 from .road import OverridesOption, print_keys
 
 
@@ -48,4 +48,5 @@ def tokenizer(
     run_stage("tokenizer", run, recipe=recipe, overrides=parse_overrides(overrides or []))
 
 
+tokenizer_training.register(app)
 tokenizer_audit.register(app)
