@@ -29,6 +29,7 @@ void MergeTrainer::add(std::span<const std::uint32_t> symbols, std::uint64_t cou
 
 Vocabulary MergeTrainer::run(std::size_t vocab_size, std::uint64_t min_frequency) {
   queue_first_pairs();
+  symbols_left_ = symbols_.size();
   std::uint64_t count;
   Candidate best;
   while (vocabulary_.tokens.size() < vocab_size && queue_.pop(std::max<std::uint64_t>(min_frequency, 1), count, best)) {
@@ -49,6 +50,7 @@ Vocabulary MergeTrainer::run(std::size_t vocab_size, std::uint64_t min_frequency
     }
     best.places = Places();
     apply(merge);
+    if (2 * symbols_left_ < symbols_.size()) close_up();
   }
   return std::move(vocabulary_);
 }
@@ -144,6 +146,19 @@ void MergeTrainer::merge_word(std::uint32_t place, const Merge& merge) {
     ++i;
   }
   word.length = kept;
+  symbols_left_ -= length - kept;
+}
+
+void MergeTrainer::close_up() {
+  std::size_t end = 0;
+  for (Word& word : words_) {
+    std::copy_n(symbols_.begin() + static_cast<std::ptrdiff_t>(word.start), word.length,
+                symbols_.begin() + static_cast<std::ptrdiff_t>(end));
+    word.start = end;
+    end += word.length;
+  }
+  symbols_.resize(end);
+  symbols_.shrink_to_fit();
 }
 
 // Bring counts and queue up to date with what the merge changed.

@@ -8,8 +8,9 @@
 // its entries grow stale as counts fall, so an entry is checked against the count when it comes up and put back if it
 // has sunk. Each merge costs the length of the words that it touches.
 //
-// Memory: all symbols lie in one block, and a pair's list of words is freed when the pair is merged. Beside that there
-// are the counts of pairs (zeros are dropped as the table fills) and the queue.
+// Memory: all symbols lie in one block, which closes up when merges have emptied half of it, and a pair's list of words
+// is freed when the pair is merged. Beside that there are the counts of pairs (zeros are dropped as the table fills) and
+// the queue.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -72,6 +73,7 @@ class MergeTrainer {
   };
 
   void queue_first_pairs();
+  void close_up();
   void merge_word(std::uint32_t place, const Merge& merge);
   void gain(Side& side, std::uint32_t behind, std::uint32_t other, std::uint32_t place, std::uint64_t count);
   void apply(const Merge& merge);
@@ -80,6 +82,7 @@ class MergeTrainer {
   Vocabulary vocabulary_;
   std::unordered_map<std::string, std::uint32_t> ids_;
   std::vector<std::uint32_t> symbols_;
+  std::size_t symbols_left_ = 0;  // of them, those that no merge took away
   std::vector<Word> words_;
   std::uint64_t occurrences_ = 0;  // of all symbols in the corpus
   PairCounts counts_;
