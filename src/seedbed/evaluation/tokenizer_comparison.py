@@ -117,17 +117,15 @@ def compare_algorithms(
 
 
 def surface_texts(tokenizer: Tokenizer) -> set[str]:
-    """The texts of a vocabulary, without the signs by which algorithms mark that a word begins or goes on."""
+    """The texts of a vocabulary, without the space that some algorithms keep with a word."""
     special = set(tokenizer.special_tokens.values())
     found = set()
     for number in range(tokenizer.vocab_size):
-        name = tokenizer.id_to_token(number)
-        if name is not None and number not in special:
+        if tokenizer.id_to_token(number) is not None and number not in special:
             try:
-                text = token_bytes(tokenizer, number).decode("utf-8")
+                found.add(token_bytes(tokenizer, number).decode("utf-8").removeprefix(" "))
             except UnicodeDecodeError:
                 continue
-            found.add(text.removeprefix("##") if name.startswith("##") else text.removeprefix(" "))
     return found
 
 

@@ -15,6 +15,7 @@ from ..evaluation.tokenizer_audit import Materials, TokenizerAudit, audit_model
 from ..tokenizers import Tokenizer
 from ..tokenizers.audit import GlitchReport, Parity
 from ..tokenizers.glitches import INDICATORS
+from ..tokenizers.token_kinds import token_text
 from . import charts, numbers
 from .evidence import Evidence
 from .images import write_image
@@ -182,7 +183,7 @@ def _ids(result: TokenizerAudit) -> Section:
 
 
 def _quoted(result: TokenizerAudit, number: int) -> str:
-    return f"“{result.tokenizer.decode([number])}”"
+    return f"“{token_text(result.tokenizer, number)}”"
 
 
 def _learning(result: TokenizerAudit) -> Section | None:

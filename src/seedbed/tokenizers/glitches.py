@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..core.errors import ConfigError, DataError
-from .token_kinds import KINDS, NEVER_IN_UTF8, TokenKinds, byte_ids, token_bytes, token_kinds
+from .token_kinds import KINDS, NEVER_IN_UTF8, TokenKinds, byte_ids, token_kinds, token_text
 from .tokenizer import Tokenizer
 
 # Indicator to what it says; the lower, the less trained. All but the first need ids that are known to be unused.
@@ -168,7 +168,7 @@ def glitch_tokens(
         tuple(
             GlitchToken(
                 int(number),
-                token_bytes(tokenizer, int(number)).decode("utf-8", "backslashreplace"),
+                token_text(tokenizer, int(number)),
                 float(values[number]),
                 None if occurred is None else int(occurred[number]),
                 float(probabilities[place]) if verify else None,

@@ -28,7 +28,11 @@ class Model(ABC):
     """An algorithm with its vocabulary, and the normaliser, pre-tokeniser and decoder that belong to it."""
 
     vocabulary: dict[str, int]
-    unknown_id: int | None = None  # stands for what the vocabulary cannot write; None where it can write everything
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id that stands for what the vocabulary cannot write; None where it can write everything."""
+        return None
 
     @abstractmethod
     def bytes_of(self, token: str) -> bytes:

@@ -67,13 +67,14 @@ def token_kinds(tokenizer: Tokenizer, threads: int | None = None) -> TokenKinds:
     pieces: dict[int, str] = {}
     raw = np.zeros(size, dtype=bool)
     for number in range(size):
-        if tokenizer.id_to_token(number) is None:
+        name = tokenizer.id_to_token(number)
+        if name is None:
             kinds[number] = _EMPTY
         elif kinds[number] != _SPECIAL:
             data = token_bytes(tokenizer, number)
             try:
                 pieces[number] = data.decode("utf-8")
-                raw[number] = _FALLBACK.fullmatch(tokenizer.id_to_token(number) or "") is not None
+                raw[number] = _FALLBACK.fullmatch(name) is not None
             except UnicodeDecodeError:
                 kinds[number] = _UNDECODABLE
                 raw[number] = len(data) == 1
@@ -84,8 +85,17 @@ def token_kinds(tokenizer: Tokenizer, threads: int | None = None) -> TokenKinds:
 
 
 def token_bytes(tokenizer: Tokenizer, number: int) -> bytes:
-    """The bytes of text that an id stands for inside a text."""
-    return tokenizer.decode_bytes([number])
+    """The bytes of text that an id stands for inside a text: of a word's beginning, with the space before it."""
+    name = tokenizer.id_to_token(number)
+    assert name is not None
+    if _FALLBACK.fullmatch(name):
+        return bytes([int(name[3:5], 16)])
+    return tokenizer.specification.model.bytes_of(name)
+
+
+def token_text(tokenizer: Tokenizer, number: int) -> str:
+    """The same as text to show; what is no UTF-8 is written out (`\\xe4`)."""
+    return token_bytes(tokenizer, number).decode("utf-8", "backslashreplace")
 
 
 def byte_ids(tokenizer: Tokenizer, values: Sequence[int]) -> list[int]:

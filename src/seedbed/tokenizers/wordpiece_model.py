@@ -45,6 +45,10 @@ class WordPiece(Model):
     decoder_prefix: str = "##"
     cleanup: bool = True  # decoded text has no space before punctuation
 
+    @property
+    def unknown_id(self) -> int:
+        return self.vocabulary[self.unk_token]
+
     def bytes_of(self, token: str) -> bytes:
         after = token.removeprefix(self.decoder_prefix) if token.startswith(self.decoder_prefix) else f" {token}"
         return self._cleaned(after).encode("utf-8", errors="surrogatepass")
