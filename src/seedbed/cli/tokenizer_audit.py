@@ -51,6 +51,7 @@ def audit(
     """Say what a tokenizer costs, by language too, which ids are good for nothing, and which a model hardly learnt."""
     from dataclasses import replace
 
+    from ..evaluation.languages import language_name
     from ..evaluation.parallel import read_parallel
     from ..evaluation.tokenizer_audit import Materials, audit_tokenizer
 
@@ -59,6 +60,8 @@ def audit(
         found, texts=tuple(texts or ()), model=model or found.model, tokens=tokens or found.tokens
     )  # fmt: skip
     languages = None if parallel is None else read_parallel(parallel)
+    if languages is not None and reference not in languages:
+        reference = language_name(reference)  # named by its code, as the files are
     result = audit_tokenizer(materials, languages, reference=reference, indicator=indicator)
     _show_audit(result)
     if out is not None:

@@ -31,6 +31,7 @@ from ..tokenizers.audit import (
     parity,
     token_kinds,
 )
+from ..tokenizers.token_kinds import token_text
 from ..tokenizers.tokenizer import TOKENIZER_FILE
 from .token_probing import token_prober
 
@@ -181,13 +182,14 @@ def audit_model(
 def _examples(tokenizer: Tokenizer, counts: NDArray[np.int64] | None) -> list[int]:
     """Ids of whole words that training saw often: the commonest, or where counts are unknown the first of the
     vocabulary, which BPE orders by frequency."""
-    size = tokenizer.vocab_size
+    size, special = tokenizer.vocab_size, set(tokenizer.special_tokens.values())
     order = range(size) if counts is None else map(int, np.argsort(-counts, kind="stable"))
     chosen = []
     for number in order:
-        token = tokenizer.id_to_token(number)
-        # A leading space is written Ġ or ▁; what is all letters behind it begins a word.
-        if token is not None and token[:1] in "Ġ▁" and len(token) > 3 and token[1:].isascii() and token[1:].isalpha():
+        if tokenizer.id_to_token(number) is None or number in special:
+            continue
+        text = token_text(tokenizer, number)
+        if text[:1] == " " and len(text) > 3 and text[1:].isascii() and text[1:].isalpha():
             chosen.append(number)
             if len(chosen) == _EXAMPLES:
                 break

@@ -192,10 +192,10 @@ def reference_ids(tokenizer: Tokenizer, rows: int, kinds: TokenKinds) -> list[in
     ]
 
 
-def measure(indicator: str, embeddings: NDArray[np.float64], unused: Sequence[int]) -> NDArray[np.float64]:
+def measure(indicator: str, embeddings: NDArray[Any], unused: Sequence[int]) -> NDArray[np.float64]:
     """An indicator of INDICATORS for every row of (V, C) embeddings: (V,), low where there was little training."""
     if indicator == "norm":
-        return np.linalg.norm(embeddings, axis=1)
+        return np.linalg.norm(embeddings, axis=1).astype(np.float64)
     rows = embeddings
     if indicator == "cosine_centred":
         rows = rows - rows.mean(axis=0)
@@ -206,8 +206,8 @@ def measure(indicator: str, embeddings: NDArray[np.float64], unused: Sequence[in
         rows = rows - np.outer(rows @ first, first)
     centre = rows[list(unused)].mean(axis=0)
     if indicator == "distance":
-        return np.linalg.norm(rows - centre, axis=1)
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(centre)
+        return np.linalg.norm(rows - centre, axis=1).astype(np.float64)
+    lengths = (np.linalg.norm(rows, axis=1) * np.linalg.norm(centre)).astype(np.float64)
     return 1 - (rows @ centre) / np.maximum(lengths, np.finfo(np.float64).tiny)
 
 
@@ -229,8 +229,10 @@ def verdict(probability: float, typical: float = 1.0) -> str:
     return VERDICTS[sum(probability >= bound * typical for bound in bounds)]
 
 
-def _matrix(values: ArrayLike, name: str, size: int) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
+def _matrix(values: ArrayLike, name: str, size: int) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.dtype not in (np.float32, np.float64):  # the large matrices of large models are not copied
+        array = array.astype(np.float32)
     if array.ndim != 2 or len(array) < size:
         raise DataError(
             f"{name} has shape {array.shape}, and {size:,} ids need as many rows",
