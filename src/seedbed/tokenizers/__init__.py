@@ -5,9 +5,10 @@ from .bpe import train_bpe
 from .bpe_model import ByteLevelBPE
 from .chat import CHATML, CHATML_TOKENS
 from .post_processor import PostProcessor
+from .roles import Roles
 from .specification import AddedToken, Specification
 from .streaming import StreamDecoder
-from .tokenizer import Roles, Tokenizer
+from .tokenizer import Tokenizer
 
 __all__ = [
     "CHATML",

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,28 +20,14 @@ from .. import _native
 from ..core.artifacts import write_atomically
 from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError, FormatError, disk_errors
-from ..core.json_files import read_json
 from ..core.ragged import Ragged
 from . import assembly, gpt2_files, rank_files, tokenizer_json
 from .assembly import Padding, Side, Strategy, Truncation
-from .bytelevel import BYTE_OF_CHARACTER
+from .offsets import in_characters, spaces_of, without_spaces
+from .roles import CONFIG_FILE, Roles
 from .specification import Specification
 
 TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
-TEMPLATE_FILE = "chat_template.jinja"  # where newer versions of transformers put the chat template
-
-
-@dataclass(frozen=True)
-class Roles:
-    """What tokenizer_config.json says: which tokens end and pad, and how a chat is written."""
-
-    eos_token: str | None = None
-    pad_token: str | None = None
-    bos_token: str | None = None
-    unk_token: str | None = None
-    chat_template: str | None = None
-    model_max_length: int | None = None
 
 
 class Tokenizer:
@@ -80,14 +65,13 @@ class Tokenizer:
         path = Path(path)
         if not path.is_dir():
             return cls(tokenizer_json.read(path))
-        config = path / CONFIG_FILE
-        roles = _read_roles(path) if config.exists() else Roles()
+        roles = Roles.read(path)
         older = not (path / TOKENIZER_FILE).exists() and (path / gpt2_files.MERGES_FILE).exists()
         specification = gpt2_files.read_directory(path) if older else tokenizer_json.read(path / TOKENIZER_FILE)
         try:
             return cls(specification, roles)
         except ConfigError as error:
-            raise FormatError(error.message, where=config) from None
+            raise FormatError(error.message, where=path / CONFIG_FILE) from None
 
     @classmethod
     def from_gpt2(cls, vocabulary: str | Path, merges: str | Path) -> Tokenizer:
@@ -129,7 +113,7 @@ class Tokenizer:
                 return
             path.mkdir(parents=True, exist_ok=True)
             write_atomically(path / TOKENIZER_FILE, _json_bytes(tokenizer_json.to_json(self.specification)))
-            write_atomically(path / CONFIG_FILE, _json_bytes(_roles_json(self.roles)))
+            write_atomically(path / CONFIG_FILE, _json_bytes(self.roles.to_json()))
 
     def with_roles(self, **changes: Any) -> Tokenizer:
         """The same tokenizer with other roles, say `with_roles(eos_token="<|im_end|>")`."""
@@ -327,35 +311,19 @@ class Tokenizer:
             ids, places = self._encoder.encode_with_offsets(text, parse_special)
         except UnicodeEncodeError as error:
             raise surrogate_error(error) from None
-        starts, ends = places.reshape(-1, 2).T
-        if not text.isascii():
-            data = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
-            character = np.cumsum((data & 0xC0) != 0x80) - 1  # of each byte
-            starts, ends = character[starts], character[ends - 1] + 1
-        offsets = np.stack([starts, ends], axis=1).astype(np.int64)
+        offsets = in_characters(text, places.reshape(-1, 2))
         post_processor = self.specification.post_processor
-        if post_processor.trim_offsets and len(ids):
-            leading, trailing = self._spaces[ids].T
-            for i in np.flatnonzero(self._stripping[ids]):  # spaces that these took from the text count too
-                piece = text[offsets[i, 0] : offsets[i, 1]]
-                leading[i], trailing[i] = len(piece) - len(piece.lstrip()), len(piece) - len(piece.rstrip())
-            if post_processor.keep_first_space:
-                leading = leading - ((leading > 0) & (offsets[:, 0] == 0))
-            offsets[:, 0] = np.minimum(offsets[:, 0] + leading, offsets[:, 1])
-            offsets[:, 1] = np.where(
-                offsets[:, 1] >= trailing, np.maximum(offsets[:, 1] - trailing, offsets[:, 0]), offsets[:, 1]
-            )
-        return ids, offsets
+        if not post_processor.trim_offsets or not len(ids):
+            return ids, offsets
+        spaces = self._spaces[ids]
+        for i in np.flatnonzero(self._stripping[ids]):  # spaces that these took from the text count too
+            piece = text[slice(*offsets[i])]
+            spaces[i] = len(piece) - len(piece.lstrip()), len(piece) - len(piece.rstrip())
+        return ids, without_spaces(offsets, spaces, post_processor.keep_first_space)
 
     @cached_property
     def _spaces(self) -> NDArray[np.int64]:
-        """Leading and trailing spaces of each id, int64 (vocab_size, 2), as the ByteLevel post-processor trims them."""
-        space = CHARACTER_OF_SPACE
-
-        def count(token: str) -> int:
-            return next((i for i, c in enumerate(token) if c != space and not c.isspace()), len(token))
-
-        return np.array([(count(token or ""), count((token or "")[::-1])) for token in self._tokens], dtype=np.int64)
+        return spaces_of(self._tokens)
 
     # Ids to text
 
@@ -407,9 +375,6 @@ class Tokenizer:
         return texts
 
 
-CHARACTER_OF_SPACE = next(character for character, byte in BYTE_OF_CHARACTER.items() if byte == ord(" "))
-
-
 def _encoder(specification: Specification, tokens: Sequence[str | None]) -> _native.Encoder:
     model = specification.model
     control_ids = {token.id for token in specification.added if token.special}
@@ -418,15 +383,7 @@ def _encoder(specification: Specification, tokens: Sequence[str | None]) -> _nat
         model.algorithm(pieces, control_ids),
         pieces,
         [
-            (
-                token.content.encode("utf-8", errors="surrogatepass"),
-                token.id,
-                token.special,
-                token.normalized,
-                token.single_word,
-                token.lstrip,
-                token.rstrip,
-            )
+            (token.content.encode("utf-8", errors="surrogatepass"), *dataclasses.astuple(token)[1:])
             for token in specification.added
         ],
     )
@@ -442,31 +399,3 @@ def surrogate_error(error: UnicodeEncodeError, index: int | None = None) -> Data
 
 def _json_bytes(document: dict[str, Any]) -> bytes:
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode("utf-8", errors="surrogatepass")
-
-
-def _roles_json(roles: Roles) -> dict[str, Any]:
-    named = {key: value for key, value in dataclasses.asdict(roles).items() if value is not None}
-    return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **named}
-
-
-def _read_roles(directory: Path) -> Roles:
-    path = directory / CONFIG_FILE
-    document = read_json(path, largest=tokenizer_json.LARGEST_FILE)
-    found: dict[str, Any] = {}
-    for key in ("eos_token", "pad_token", "bos_token", "unk_token", "chat_template"):
-        value = document.get(key)
-        if isinstance(value, dict):  # an added token written out
-            value = value.get("content")
-        if value is not None and not isinstance(value, str):
-            raise FormatError(f"'{key}' is not text", where=path)
-        found[key] = value
-    length = document.get("model_max_length")
-    if isinstance(length, int) and length < 1 << 31:  # transformers writes 1e30 where there is no limit
-        found["model_max_length"] = length
-    template = directory / TEMPLATE_FILE
-    if template.exists():
-        try:
-            found["chat_template"] = template.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise FormatError(f"cannot be read ({error})", where=template) from None
-    return Roles(**found)
