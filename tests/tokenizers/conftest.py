@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
@@ -76,3 +77,26 @@ def train_peer() -> Callable[..., Peer]:
         return peer
 
     return train
+
+
+@pytest.fixture(scope="session")
+def wordpiece_document() -> dict[str, Any]:
+    """A small tokenizer.json of the kind that BERT has."""
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": None,
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": {
+                token: i for i, token in enumerate(["[UNK]", *"abefo<>-é中", *(f"##{letter}" for letter in "abefoé")])
+            },
+        },
+    }

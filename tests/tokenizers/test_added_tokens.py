@@ -84,24 +84,6 @@ def test_all_options_equal(
             assert ours.encode(text, parse_special=parse_special).tolist() == expected.ids
 
 
-_WORDPIECE: dict[str, Any] = {
-    "version": "1.0",
-    "truncation": None,
-    "padding": None,
-    "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "lowercase": True},
-    "pre_tokenizer": {"type": "BertPreTokenizer"},
-    "post_processor": None,
-    "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-    "model": {
-        "type": "WordPiece",
-        "unk_token": "[UNK]",
-        "continuing_subword_prefix": "##",
-        "max_input_chars_per_word": 100,
-        "vocab": {
-            token: i for i, token in enumerate(["[UNK]", *"abefo<>-é中", *(f"##{letter}" for letter in "abefoé")])
-        },
-    },
-}
 _CASED = ["<A>", "Élan", "ab", "A b", " Foo", "Ü", "中", "e\u0301", "ﬁ"]
 _CASED_PARTS = [*_CASED, " ", "\t", "e", "\u0301", "É", "<a>", "FOO", "foo", "a b", "\x00", "北", "İ", "-", "_", "1"]
 
@@ -113,15 +95,19 @@ _CASED_PARTS = [*_CASED, " ", "\t", "e", "\u0301", "É", "<a>", "FOO", "foo", "a
     strip=st.sampled_from([None, True, False]),
 )
 def test_content_is_looked_for_in_normalised_text(
-    tmp_path_factory: pytest.TempPathFactory, chosen: dict[str, dict[str, bool]], texts: list[str], strip: bool | None
+    wordpiece_document: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+    chosen: dict[str, dict[str, bool]],
+    texts: list[str],
+    strip: bool | None,
 ) -> None:
-    vocabulary = _WORDPIECE["model"]["vocab"]
+    vocabulary = wordpiece_document["model"]["vocab"]
     new = [content for content in chosen if content not in vocabulary]
     numbers = vocabulary | {content: len(vocabulary) + i for i, content in enumerate(new)}
     added = [{"id": numbers[content], "content": content, **options} for content, options in chosen.items()]
     added.sort(key=lambda token: token["id"])
-    normalizer = _WORDPIECE["normalizer"] | {"strip_accents": strip}
-    ours, peer = _open(_WORDPIECE | {"normalizer": normalizer}, added, tmp_path_factory.mktemp("added"))
+    normalizer = wordpiece_document["normalizer"] | {"strip_accents": strip}
+    ours, peer = _open(wordpiece_document | {"normalizer": normalizer}, added, tmp_path_factory.mktemp("added"))
     for text in texts:
         expected = peer.encode(text)
         ids, offsets = ours.encode_with_offsets(text)

@@ -170,24 +170,31 @@ _VALUES = [
 
 
 @pytest.fixture(scope="module")
-def rich(tokenizer: Tokenizer) -> dict[str, Any]:
-    """A document with something in all of its places."""
-    peer = tokenizers.Tokenizer.from_str(json.dumps(tokenizer_json.to_json(tokenizer.specification)))
+def rich(tokenizer: Tokenizer, wordpiece_document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Documents with something in all of their places."""
+    return [_enriched(tokenizer_json.to_json(tokenizer.specification)), _enriched(wordpiece_document)]
+
+
+def _enriched(document: dict[str, Any]) -> dict[str, Any]:
+    peer = tokenizers.Tokenizer.from_str(json.dumps(document))
+    peer.add_special_tokens(list(CHATML_TOKENS))
     peer.add_tokens([tokenizers.AddedToken(" <x>", lstrip=True), tokenizers.AddedToken("cat", single_word=True)])
     peer.enable_truncation(50)
     peer.enable_padding(length=60)
     found: dict[str, Any] = json.loads(peer.to_str())
-    found["post_processor"] = {"type": "Sequence", "processors": [_BYTE_LEVEL, _TEMPLATE]}
+    template = copy.deepcopy(_TEMPLATE)
+    template["special_tokens"]["<|im_start|>"]["ids"] = [peer.token_to_id("<|im_start|>")]
+    found["post_processor"] = {"type": "Sequence", "processors": [_BYTE_LEVEL, template]}
     return found
 
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_changed_values_never_crash(
-    rich: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    rich: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Whatever stands anywhere, a file is refused as such or its tokenizer works, as that of `tokenizers` does."""
-    document = copy.deepcopy(rich)
+    document = copy.deepcopy(data.draw(st.sampled_from(rich)))
     for _ in range(data.draw(st.integers(1, 3))):
         node: Any = document
         while True:  # walk to somewhere at random and put something else there
