@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -134,13 +134,11 @@ def jaccard(first: set[str], second: set[str]) -> float:
 
 
 def cut(tokenizer: Tokenizer, text: str) -> list[str]:
-    """The text as its tokens cut it: each is the text from its beginning to the next one's."""
+    """The text as its tokens cut it: each is the text from the end of the one before to its own."""
     _, offsets = tokenizer.encode_with_offsets(text, parse_special=False)
-    starts = [int(start) for start, _ in offsets]
-    ends = [*starts[1:], len(text)]
-    if starts:
-        starts[0] = 0
-    return [text[start:end] for start, end in zip(starts, ends, strict=True) if start < end]
+    ends = [0, *(int(end) for _, end in offsets)]
+    ends[-1] = len(text)
+    return [text[start:end] for start, end in pairwise(ends) if start < end]
 
 
 def read_splits(source: str | Path) -> tuple[list[str], list[str]]:

@@ -87,7 +87,14 @@ def _costs(result: Comparison) -> Section:
     panels = [(title.capitalize(), size_chart(result, measure, title)) for measure, title in _charted(result).values()]
     blocks: list[Block] = [
         Figure("By size of the vocabulary", panels, "On held-out text. More bytes to a token is cheaper.", wide=True),
-        Table("Measured", columns, rows, "Encoding: one thread, caches warm, the best of some rounds.", wide=True),
+        Table(
+            "Measured",
+            columns,
+            rows,
+            "Encoding: one thread, caches warm, the best of some rounds. BPE pays for every white space and gives it back; "
+            "WordPiece and Unigram, as they are used, keep at most that there was some.",
+            wide=True,
+        ),
     ]
     lead = (
         "A larger vocabulary buys longer tokens, and a less even use of them: the Rényi efficiency falls. A vocabulary "

@@ -163,8 +163,9 @@ def _language_table(found: Parity) -> Table:
 def _ids(result: TokenizerAudit) -> Section:
     counts = result.kinds.counts()
     lost = counts["unreachable"] + counts["unreachable, split"]
+    parts = counts["byte"] + counts["undecodable"]
     lead = (
-        f"Of {numbers.count(result.tokenizer.vocab_size, 'id')}, {numbers.count(counts['undecodable'])} are parts of "
+        f"Of {numbers.count(result.tokenizer.vocab_size, 'id')}, {numbers.count(parts)} are bytes or parts of "
         f"characters, which is no fault, and {numbers.count(lost)} cannot come out of any text tried: they take up a "
         "row of the embedding and a place of the vocabulary for nothing."
     )

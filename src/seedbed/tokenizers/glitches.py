@@ -147,7 +147,7 @@ def glitch_tokens(
         )
     values = measure(chosen, rows if chosen == "norm" else head, references)[:size]
 
-    ranked = ~kinds.bytes & (kinds.kinds != KINDS.index("special")) & (kinds.kinds != KINDS.index("empty"))
+    ranked = ~np.isin(kinds.kinds, [KINDS.index(name) for name in ("special", "byte", "empty")])
     ranked[[number for number in references if number < size]] = False
     candidates = np.flatnonzero(ranked)
     candidates = candidates[np.argsort(values[candidates], kind="stable")]

@@ -20,15 +20,16 @@ from .tokenizer import Tokenizer
 KINDS = (
     "reachable",
     "special",  # a control token
-    "undecodable",  # a part of a character: not UTF-8 on its own
+    "byte",  # one byte of a character, or a byte where a vocabulary of pieces falls back on bytes
+    "undecodable",  # several bytes that are no characters: not UTF-8 on their own
     "unreachable",  # its text becomes one other id
     "unreachable, split",  # its text becomes several ids
     "empty",  # no token has the id
 )
-_REACHABLE, _SPECIAL, _UNDECODABLE, _SINGLE, _SPLIT, _EMPTY = range(len(KINDS))
+_REACHABLE, _SPECIAL, _BYTE, _UNDECODABLE, _SINGLE, _SPLIT, _EMPTY = range(len(KINDS))
 # Bytes that are in no UTF-8 text, so that their ids are never trained on: references for free.
 NEVER_IN_UTF8 = (0xC0, 0xC1, *range(0xF5, 0x100))
-_FALLBACK = re.compile("<0x[0-9A-F]{2}>")  # a byte, where a vocabulary of pieces falls back on bytes
+_FALLBACK = re.compile("<0x[0-9A-F]{2}>")
 _CONTEXTS = ("{}", " {}", "a{}", "«{}", "1{}", "z{}", "\n{}", "{}a", "中{}")
 
 
@@ -37,12 +38,10 @@ class TokenKinds:
     """Each id's kind.
 
     kinds: int8 (V,), places in KINDS.
-    bytes: bool (V,), ids of single bytes that are no character.
     becomes: of each unreachable id, the ids that its text becomes.
     """
 
     kinds: NDArray[np.int8]
-    bytes: NDArray[np.bool_]
     becomes: dict[int, list[int]]
 
     def ids(self, kind: str) -> NDArray[np.int64]:
@@ -65,23 +64,22 @@ def token_kinds(tokenizer: Tokenizer, threads: int | None = None) -> TokenKinds:
     kinds = np.full(size, _REACHABLE, dtype=np.int8)
     kinds[list(tokenizer.special_tokens.values())] = _SPECIAL
     pieces: dict[int, str] = {}
-    raw = np.zeros(size, dtype=bool)
     for number in range(size):
         name = tokenizer.id_to_token(number)
         if name is None:
             kinds[number] = _EMPTY
+        elif _FALLBACK.fullmatch(name):
+            kinds[number] = _BYTE
         elif kinds[number] != _SPECIAL:
             data = token_bytes(tokenizer, number)
             try:
                 pieces[number] = data.decode("utf-8")
-                raw[number] = _FALLBACK.fullmatch(name) is not None
             except UnicodeDecodeError:
-                kinds[number] = _UNDECODABLE
-                raw[number] = len(data) == 1
+                kinds[number] = _BYTE if len(data) == 1 else _UNDECODABLE
     becomes = _unreachable(tokenizer, pieces, threads)
     for number, ids in becomes.items():
         kinds[number] = _SINGLE if len(ids) == 1 else _SPLIT
-    return TokenKinds(kinds, raw, becomes)
+    return TokenKinds(kinds, becomes)
 
 
 def token_bytes(tokenizer: Tokenizer, number: int) -> bytes:
