@@ -91,7 +91,7 @@ def _costs(result: Comparison) -> Section:
             "Measured",
             columns,
             rows,
-            "Encoding: one thread, caches warm, the best of some rounds. BPE pays for every white space and gives it back; "
+            "Encoding: one thread, caches warm, the best of some rounds. BPE pays for white space and gives it back; "
             "WordPiece and Unigram, as they are used, keep at most that there was some.",
             wide=True,
         ),
