@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ _TIMED_ROUNDS = 9
 Train = Callable[[Sequence[str], int], Tokenizer]
 
 
-def _bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    return tokenizers.train_bpe(texts, vocab_size)
-
-
-TRAINERS: dict[str, Train] = {"bpe": _bpe}
+# What each is trained with besides its defaults: WordPiece would gain from text in lower case.
+_SETTINGS: dict[str, dict[str, Any]] = {"bpe": {}, "wordpiece": {"lowercase": False}, "unigram": {}}
+TRAINERS: dict[str, Train] = {
+    name: partial(getattr(tokenizers, f"train_{name}"), **settings)
+    for name, settings in _SETTINGS.items()
+    if hasattr(tokenizers, f"train_{name}")
+}
 
 
 @dataclass(frozen=True)
