@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from seedbed.core.errors import ConfigError, DataError
 from seedbed.tokenizers import Tokenizer, train_bpe
-from seedbed.tokenizers.audit import fertility, gini, has_spaced_words, parity, renyi_efficiency
+from seedbed.tokenizers.audit import fertility, gini, has_spaced_words, parity, renyi_efficiency, token_kinds
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +111,20 @@ def test_premiums_on_the_declaration_of_human_rights(shared_data: Callable[[str]
     # A vocabulary for all of them levels the costs.
     shared = parity(train_bpe([text[:4000] for text in texts.values()], 8000), texts, reference="eng")
     assert shared.gini < 0.6 * found.gini
+
+
+def test_premiums_and_ids_of_a_real_vocabulary(shared_data: Callable[[str], Path]) -> None:
+    tokenizer = Tokenizer.from_gpt2(
+        shared_data("tokenizers/gpt2.encoder.json"), shared_data("tokenizers/gpt2.vocab.bpe")
+    )
+    with zipfile.ZipFile(shared_data("text/udhr2.zip")) as archive:
+        texts = {
+            name: "\n".join(map(str.strip, archive.read(f"udhr2/{name}.txt").decode("utf-8-sig").splitlines()))
+            for name in ("eng", "por_BR", "jpn", "mya")
+        }
+    premium = {one.language: one.premium for one in parity(tokenizer, texts, reference="eng").languages}
+    assert 1.8 < premium["por_BR"] < 2.2 < premium["jpn"] < 4
+    assert premium["mya"] > 15
+    counts = token_kinds(tokenizer).counts()
+    assert counts["byte"] == 128
+    assert counts["unreachable"] == counts["unreachable, split"] == 0
