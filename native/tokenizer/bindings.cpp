@@ -179,5 +179,6 @@ void bind_tokenizer(nanobind::module_& m) {
   bind_normalizers(m);
   bind_wordpiece(m);
   bind_counts(m);
+  bind_pieces(m);
   bind_ranks(m);
 }

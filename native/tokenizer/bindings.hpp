@@ -122,4 +122,5 @@ void bind_tokenizer(nanobind::module_& m);
 void bind_normalizers(nanobind::module_& m);
 void bind_wordpiece(nanobind::module_& m);
 void bind_counts(nanobind::module_& m);
+void bind_pieces(nanobind::module_& m);
 void bind_ranks(nanobind::module_& m);

@@ -107,6 +107,58 @@ def byte_level_bpe(
     whole_words: NDArray[np.uint32],
 ) -> Algorithm: ...
 
+class PieceModel: ...
+
+def unigram(
+    pieces: list[bytes],
+    scores: NDArray[np.float64],
+    unknown_id: int,
+    unknown_score: float,
+    byte_ids: NDArray[np.uint32],
+    space: bytes,
+    contextual: bool,
+    single_precision: bool,
+) -> PieceModel: ...
+def sentencepiece_bpe(
+    pieces: list[bytes],
+    scores: NDArray[np.float64],
+    unused: NDArray[np.bool_],
+    whole: NDArray[np.bool_],
+    unknown_id: int,
+    byte_ids: NDArray[np.uint32],
+    space: bytes,
+) -> PieceModel: ...
+def character_bpe(
+    pieces: list[bytes],
+    merges: NDArray[np.uint32],
+    unknown_id: int,
+    fuses_unknown: bool,
+    byte_ids: NDArray[np.uint32],
+    space: bytes,
+) -> PieceModel: ...
+def sentencepiece_normalizer(
+    charsmap: bytes, dummy_prefix: bool, removes_extra: bool, dummy_at_end: bool, kept: list[bytes]
+) -> Normalizer: ...
+def metaspace_words(normalizer: Normalizer | None, replacement: bytes, whitespace_split: bool) -> WordSource: ...
+def train_unigram(
+    words: WordCounts,
+    size: int,
+    seeds: int,
+    longest: int,
+    character_coverage: float,
+    shrinking: float,
+    rounds_of_em: int,
+    threads: int,
+) -> tuple[list[bytes], NDArray[np.float64]]: ...
+def piece_encoder(
+    model: PieceModel,
+    normalizer: Normalizer | None,
+    replacement: bytes,
+    prepend: str,
+    split: bool,
+    whitespace_split: bool,
+) -> Algorithm: ...
+
 class Encoder:
     def __init__(
         self, algorithm: Algorithm, pieces: list[bytes], added: list[tuple[bytes, int, bool, bool, bool, bool, bool]]

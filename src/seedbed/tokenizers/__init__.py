@@ -9,6 +9,8 @@ from .roles import Roles
 from .specification import AddedToken, Specification
 from .streaming import StreamDecoder
 from .tokenizer import Tokenizer
+from .unigram import train_unigram
+from .unigram_model import Unigram
 
 __all__ = [
     "CHATML",
@@ -22,5 +24,7 @@ __all__ = [
     "StreamDecoder",
     "Tokenizer",
     "Truncation",
+    "Unigram",
     "train_bpe",
+    "train_unigram",
 ]

@@ -82,7 +82,7 @@ class ByteLevelBPE(Model):
         for byte, character in CHARACTER_OF_BYTE.items():
             if character not in vocabulary:
                 raise reader.fail("model.vocab", f"lacks {character!r} (byte {byte:#04x}), so it is not byte-level")
-        merges = _merges(model, vocabulary, reader)
+        merges = read_merges(model, vocabulary, reader)
         reader.only(model, cls({}, [], "gpt2").to_json()["model"], "model.")
         # All bytes are known, so nothing is ever unknown: unk_token, fuse_unk and byte_fallback change nothing.
         for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
@@ -96,7 +96,8 @@ class ByteLevelBPE(Model):
         return cls(vocabulary, merges, pattern, bool(model.get("ignore_merges")))
 
 
-def _merges(model: dict[str, Any], vocabulary: dict[str, int], reader: JsonReader) -> list[tuple[str, str]]:
+def read_merges(model: dict[str, Any], vocabulary: dict[str, int], reader: JsonReader) -> list[tuple[str, str]]:
+    """The `merges` of a model, in either way of writing them; all parts and results are in the vocabulary."""
     listed = model.get("merges")
     if not isinstance(listed, list):
         raise reader.fail("model.merges", "is missing or not a list")

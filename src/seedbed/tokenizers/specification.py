@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .. import _native
 from .assembly import Padding, Truncation
@@ -41,6 +45,15 @@ class Model(ABC):
     def first_bytes_of(self, token: str) -> bytes | None:
         """What a token stands for at the start of decoded text if it is not `bytes_of`; None if it is."""
         return None
+
+    def decode(self, data: bytes, ids: NDArray[np.integer], tokens: Sequence[str | None]) -> str:
+        """The text that ids stand for; bytes that are not UTF-8 become U+FFFD.
+
+        Args:
+            data: the bytes of all `ids` one behind another, as those of the first stand at the start.
+            tokens: by id.
+        """
+        return data.decode("utf-8", errors="replace")
 
     @abstractmethod
     def algorithm(self, pieces: list[bytes], control_ids: set[int]) -> _native.Algorithm:

@@ -21,7 +21,7 @@ from ..core.artifacts import write_atomically
 from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError, FormatError, disk_errors
 from ..core.ragged import Ragged
-from . import assembly, gpt2_files, rank_files, tokenizer_json
+from . import assembly, gpt2_files, rank_files, sentencepiece_file, sentencepiece_model, tokenizer_json
 from .assembly import Padding, Side, Strategy, Truncation
 from .offsets import in_characters, spaces_of, without_spaces
 from .roles import CONFIG_FILE, Roles
@@ -99,6 +99,23 @@ class Tokenizer:
         """
         special_tokens = special_tokens or {}
         return cls(rank_files.read(Path(path), pattern, special_tokens), Roles(next(iter(special_tokens), None)))
+
+    @classmethod
+    def from_sentencepiece(cls, path: str | Path) -> Tokenizer:
+        """Load a `.model` file of SentencePiece, of kind Unigram or BPE: its ids, and the text it decodes to.
+
+        Control symbols (`<s>`, `</s>`) are special tokens here, so text that spells one becomes it unless
+        `parse_special=False`, which is what `sentencepiece` does.
+
+        Raises:
+            FormatError: the file is damaged or asks for what cannot be represented; names the file and the field.
+        """
+        path = Path(path)
+        file = sentencepiece_file.read(path)
+        specification = sentencepiece_model.specification(file, path)
+        known = {role: token for role, token in file.roles.items() if token in specification.model.vocabulary}
+        eos, pad, bos, unknown = (known.get(role) for role in ("eos_token", "pad_token", "bos_token", "unk_token"))
+        return cls(specification, Roles(eos, pad, bos_token=bos, unk_token=unknown))
 
     def save(self, path: str | Path) -> None:
         """Write tokenizer.json to the file `path`, or it and tokenizer_config.json into the directory `path`.
@@ -333,9 +350,19 @@ class Tokenizer:
         Raises:
             DataError: an id is not in the vocabulary.
         """
+        array = self._decodable(ids, skip_special_tokens)
+        return self._at_start(array, self._encoder.decode_bytes(array))
+
+    def decode(self, ids: ArrayLike, skip_special_tokens: bool = False) -> str:
+        """The text that ids stand for; bytes that are not UTF-8 become U+FFFD. Errors as in `decode_bytes`."""
+        array = self._decodable(ids, skip_special_tokens)
+        data = self._at_start(array, self._encoder.decode_bytes(array))
+        return self.specification.model.decode(data, array, self._tokens)
+
+    def _decodable(self, ids: ArrayLike, skip_special_tokens: bool) -> NDArray[np.uint32]:
         array = np.asarray(ids)
         if array.size == 0:
-            return b""
+            return np.zeros(0, dtype=np.uint32)
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise DataError(f"ids must be a row of integers, not {array.dtype} of shape {array.shape}")
         wrong = (array < 0) | (array >= self.vocab_size)
@@ -349,8 +376,7 @@ class Tokenizer:
             )
         if skip_special_tokens:
             array = array[~self._special[array]]
-        data = self._encoder.decode_bytes(np.ascontiguousarray(array, dtype=np.uint32))
-        return self._at_start(array, data)
+        return np.ascontiguousarray(array, dtype=np.uint32)
 
     def _at_start(self, array: NDArray[Any], data: bytes) -> bytes:
         """Decoded bytes, whose first token may be written otherwise than in the midst of a text."""
@@ -359,10 +385,6 @@ class Tokenizer:
         if token is None or start is None:
             return data
         return start + data[len(self.specification.model.bytes_of(token)) :]
-
-    def decode(self, ids: ArrayLike, skip_special_tokens: bool = False) -> str:
-        """The text that ids stand for; bytes that are not UTF-8 become U+FFFD. Errors as in `decode_bytes`."""
-        return self.decode_bytes(ids, skip_special_tokens).decode("utf-8", errors="replace")
 
     def decode_batch(self, batch: Ragged | Iterable[ArrayLike], skip_special_tokens: bool = False) -> list[str]:
         """The text of each row of ids. Errors as in `decode_bytes`, with the row."""

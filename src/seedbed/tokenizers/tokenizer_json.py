@@ -11,21 +11,35 @@ from typing import Any
 
 from ..core.errors import FormatError
 from ..core.json_files import read_json
+from . import sentencepiece_model
 from .assembly import Padding, Side, Strategy, Truncation
 from .bpe_model import ByteLevelBPE
+from .character_bpe import CharacterBPE
 from .json_reader import JsonReader
 from .post_processor import PostProcessor
+from .sentencepiece_model import SentencePiece
 from .specification import AddedToken, Model, Specification
+from .unigram_model import Unigram
 from .wordpiece_model import WordPiece
 
 _KEYS = (
     "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
     "model",
 )  # fmt: skip
+
+
+def _bpe(document: dict[str, Any], reader: JsonReader) -> Model:
+    """Of the two kinds of BPE, the decoder tells which it is."""
+    decoder = document.get("decoder")
+    by_character = isinstance(decoder, dict) and decoder.get("type") in ("Metaspace", "Sequence")
+    return (CharacterBPE if by_character else ByteLevelBPE).from_json(document, reader)
+
+
 # By `model.type`: each judges all parts of the document that belong to it.
 _MODELS: dict[str, Callable[[dict[str, Any], JsonReader], Model]] = {
-    "BPE": ByteLevelBPE.from_json,
+    "BPE": _bpe,
     "WordPiece": WordPiece.from_json,
+    "Unigram": Unigram.from_json,
 }
 LARGEST_FILE = 1 << 28  # bytes; the largest published ones have about 40 million
 _SIDES: dict[str, Side] = {"Left": "left", "Right": "right"}
@@ -89,7 +103,8 @@ class _Reader(JsonReader):
         kind = document["model"].get("type", "BPE")
         if not isinstance(kind, str) or kind not in _MODELS:
             raise self.fail("model.type", f"is {kind!r}, and only {', '.join(_MODELS)} can be used")
-        model = _MODELS[kind](document, self)
+        load = SentencePiece.from_json if sentencepiece_model.KEY in document["model"] else _MODELS[kind]
+        model = load(document, self)
         added = self._added(document.get("added_tokens") or [], model.vocabulary)
         names = model.vocabulary | {token.content: token.id for token in added}
         found = Specification(
