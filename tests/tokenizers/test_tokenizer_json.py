@@ -73,7 +73,7 @@ def _many_holes(document: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        (_set("model", "type", "Unigram"), "model.type"),
+        (_set("model", "type", "WordLevel"), "model.type"),
         (_set("model", "dropout", 0.1), "model.dropout"),
         (_set("model", "end_of_word_suffix", "</w>"), "model.end_of_word_suffix"),
         (_set("model", "vocab", []), "model.vocab"),
