@@ -16,16 +16,16 @@ import hashlib
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import zlib
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from benchmarks.measuring import circumstances, ratios, spread, write_results
 
 _ROOT = Path(__file__).parents[1]
 _PATTERN = "gpt2"
@@ -81,7 +81,7 @@ def train_ours(path: Path, vocab_size: int) -> list[list[str]]:
     return [list(pair) for pair in model.merges]
 
 
-def train_peer(path: Path, vocab_size: int) -> Any:
+def train_peer(path: Path, vocab_size: int) -> list[list[str]]:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -94,7 +94,7 @@ def train_peer(path: Path, vocab_size: int) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(documents(path), trainer)
-    return tokenizer
+    return json.loads(tokenizer.to_str())["model"]["merges"]
 
 
 def _peak_bytes() -> int:
@@ -111,10 +111,9 @@ def one_process(library: str, path: Path, vocab_size: int) -> None:
         import tokenizers  # noqa: F401
     before = _peak_bytes()
     started = time.perf_counter()
-    trained = (train_ours if library == "seedbed" else train_peer)(path, vocab_size)
+    merges = (train_ours if library == "seedbed" else train_peer)(path, vocab_size)
     seconds = time.perf_counter() - started
     peak = _peak_bytes()
-    merges = trained if library == "seedbed" else json.loads(trained.to_str())["model"]["merges"]
     learnt = hashlib.sha256(json.dumps(merges).encode()).hexdigest()
     print(json.dumps({"seconds": seconds, "peak": peak, "grown": peak - before, "merges": learnt}))
 
@@ -136,30 +135,19 @@ def compare(path: Path, vocab_size: int, rounds: int) -> dict[str, Any]:
         for library, done in runs.items():
             done.append(measured(library, path, vocab_size))
     assert len({run["merges"] for done in runs.values() for run in done}) == 1, "the merges differ"
-    results: dict[str, Any] = {"bytes": path.stat().st_size, "runs": runs}
-    for key in ("seconds", "peak", "grown"):
-        ratios = [theirs[key] / ours[key] for ours, theirs in zip(*runs.values(), strict=True)]
-        results[f"{key}_ratio"] = [statistics.median(ratios), min(ratios), max(ratios)]
-    rows = []
-    for library, done in runs.items():
-        cells = [_spread([run[key] / unit for run in done]) for key, unit in _UNITS.items()]
-        rows.append((library, *cells))
-    ratio_cells = [_spread_of(*results[f"{key}_ratio"]) for key in _UNITS]
-    rows.append(("tokenizers / seedbed", *ratio_cells))
-    title = f"{results['bytes'] / 1e6:,.0f} MB, vocabulary {vocab_size:,}, median of {rounds} (range)"
+    times_less = {key: ratios(*([run[key] for run in done] for done in runs.values())) for key in _UNITS}
+    rows = [
+        (library, *(spread([run[key] / unit for run in done], digits) for key, (unit, digits) in _UNITS.items()))
+        for library, done in runs.items()
+    ]
+    rows.append(("tokenizers / seedbed", *(spread(times_less[key], 2) for key in _UNITS)))
+    size = path.stat().st_size
+    title = f"{size / 1e6:,.0f} MB, vocabulary {vocab_size:,}, median of {rounds} (range)"
     table(("library", "seconds", "peak MB", "of it on top of imports"), rows, title=title)
-    return results
+    return {"bytes": size, "runs": runs, "times_less": times_less}
 
 
-_UNITS = {"seconds": 1.0, "peak": 1e6, "grown": 1e6}
-
-
-def _spread(values: list[float]) -> str:
-    return _spread_of(statistics.median(values), min(values), max(values))
-
-
-def _spread_of(middle: float, least: float, most: float) -> str:
-    return f"{middle:,.2f} ({least:,.2f} to {most:,.2f})"
+_UNITS = {"seconds": (1.0, 2), "peak": (1e6, 0), "grown": (1e6, 0)}  # and digits
 
 
 def main() -> None:
@@ -175,12 +163,10 @@ def main() -> None:
         one_process(options.one, options.texts[0], options.vocab_size)
         return
 
-    from seedbed.core.devices import machine
-
     if options.texts:
         source = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in options.texts)
     else:
-        from .tokenizers import english
+        from benchmarks.texts import english
 
         source = "\n".join(english())
     results = []
@@ -190,17 +176,8 @@ def main() -> None:
             write_text(path, source, megabytes)
             results.append(compare(path, options.vocab_size, options.rounds))
     if options.json:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=False)
-        document = {
-            "benchmark": "tokenizers_training",
-            "commit": commit.stdout.strip(),
-            "machine": machine(),
-            "versions": {name: version(name) for name in ("tokenizers", "numpy")},
-            "vocab_size": options.vocab_size,
-            "pattern": _PATTERN,
-            "results": results,
-        }
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+        setting = {"vocab_size": options.vocab_size, "pattern": _PATTERN, "rounds": options.rounds}
+        write_results(options.json, circumstances(["tokenizers", "numpy"]) | setting | {"results": results})
 
 
 if __name__ == "__main__":

@@ -14,10 +14,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from .. import __version__
 from .config import Config, fingerprint
 from .devices import machine, peak_memory_bytes, reset_peak_memory
 from .errors import ArtifactError, disk_errors
+from .files import write_atomically as write_atomically
 
 MANIFEST = "manifest.json"
 _KEY = ".key.json"
@@ -209,16 +209,6 @@ def _lock(path: Path) -> Iterator[None]:
                 "another process is building this", where=path, hint="Wait for it, or choose another --out."
             ) from None
         yield
-
-
-def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a file, given whole or in parts, so that it is complete or not there, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.writing")
-    with open(temporary, "wb") as handle:
-        handle.writelines([data] if isinstance(data, bytes) else data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.rename(path)
 
 
 def sha256_file(path: Path) -> str:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _native
-from ..core.artifacts import write_atomically
 from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError, FormatError, disk_errors
+from ..core.files import write_atomically
 from ..core.ragged import Ragged
 from . import assembly, gpt2_files, rank_files, sentencepiece_file, sentencepiece_model, tokenizer_json
 from .assembly import Padding, Side, Strategy, Truncation

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .. import _native
-from ..core.artifacts import write_atomically
 from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError, FormatError, disk_errors
+from ..core.files import write_atomically
 from .pretokenizers import check_pattern
 from .tokenizer import surrogate_error
 
