@@ -32,7 +32,7 @@ def halves(tmp_path: Path) -> list[Path]:
 
 def test_counts_of_halves_train_as_the_whole(halves: list[Path], tmp_path: Path) -> None:
     for path in halves:
-        result = _call("count", path, "--out", path.with_suffix(".counts"), "--memory", "64KB", "--threads", 1)
+        result = _call("count", path, "--out", path.with_suffix(".counts"), "--memory", "1MB", "--threads", 1)
         assert result.exit_code == 0, result.output
         assert "words that occur" in result.output
     counted = [path.with_suffix(".counts") for path in halves]
@@ -73,6 +73,12 @@ def test_what_cannot_be_is_said(halves: list[Path], tmp_path: Path) -> None:
 
 
 def test_amounts_of_memory() -> None:
-    assert [parse_memory(text) for text in ("17", "64KB", "1.5 GiB", "2t")] == [17, 1 << 16, 3 << 29, 2 << 40]
-    with pytest.raises(ConfigError):
-        parse_memory("-1GB")
+    assert [parse_memory(text) for text in ("2000000", "2048KB", "1.5 GiB", "2t")] == [
+        2_000_000,
+        2 << 20,
+        3 << 29,
+        2 << 40,
+    ]
+    for wrong in ("-1GB", "1KB", "GB"):
+        with pytest.raises(ConfigError):
+            parse_memory(wrong)

@@ -133,12 +133,15 @@ def parse_memory(text: str) -> int:
     """Bytes of a size such as "512MB" or "1.5 GB" (powers of 1024).
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is none, or too little to work in.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
     if found is None:
         raise ConfigError(f"'{text}' is no amount of memory", hint="Write it as 512MB or 2GB.")
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    if size < 1 << 20:
+        raise ConfigError(f"{text} of memory is too little to count in", hint="Give 1MB or more.")
+    return size
 
 
 def _cut(algorithm: str, pattern: str) -> Cut:
