@@ -5,6 +5,7 @@
 
 #include "tokenizer/bindings.hpp"
 #include "tokenizer/wordpiece.hpp"
+#include "tokenizer/wordpiece_train.hpp"
 
 namespace seedbed::tokenizer {
 namespace {
@@ -19,6 +20,24 @@ std::shared_ptr<Algorithm> new_wordpiece(const nb::list& tokens, const Ids& ids,
   return std::make_shared<WordPiece>(vocabulary, std::move(normalizer), punctuation);
 }
 
+nb::tuple train(const WordCounts& words, std::size_t vocab_size, std::uint64_t min_frequency, std::size_t limit_alphabet,
+                const nb::list& specials, const Ids& initial_alphabet, const nb::bytes& prefix) {
+  const WordPieceSettings settings{vocab_size,
+                                   min_frequency,
+                                   limit_alphabet,
+                                   copies_of(specials),
+                                   {initial_alphabet.data(), initial_alphabet.data() + initial_alphabet.shape(0)},
+                                   std::string(bytes_view(prefix))};
+  WordPieceVocabulary trained;
+  {
+    nb::gil_scoped_release release;
+    trained = train_wordpiece(words, settings);
+  }
+  nb::list tokens;
+  for (const std::string& token : trained.vocabulary.tokens) tokens.append(nb::bytes(token.data(), token.size()));
+  return nb::make_tuple(tokens, trained.alphabet, trained.clash);
+}
+
 }  // namespace
 }  // namespace seedbed::tokenizer
 
@@ -31,4 +50,6 @@ void bind_wordpiece(nanobind::module_& m) {
           return std::make_shared<BertWords>(std::move(normalizer));
         },
         "normalizer"_a.none());
+  m.def("train_wordpiece", &train, "words"_a, "vocab_size"_a, "min_frequency"_a, "limit_alphabet"_a, "specials"_a,
+        "initial_alphabet"_a, "prefix"_a);
 }

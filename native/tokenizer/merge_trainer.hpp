@@ -13,10 +13,12 @@
 // the queue.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "tokenizer/pair_counts.hpp"
@@ -35,9 +37,9 @@ struct Vocabulary {
 
 class MergeTrainer {
  public:
-  using Join = std::string (*)(std::string_view left, std::string_view right);
+  using Join = std::function<std::string(std::string_view left, std::string_view right)>;
   // join: how the token that a pair makes is written.
-  explicit MergeTrainer(Join join) : join_(join) {}
+  explicit MergeTrainer(Join join) : join_(std::move(join)) {}
 
   // The id of a token, which is new unless it was named before (or two merges spell it). Special tokens and the
   // alphabet are named first.

@@ -196,3 +196,12 @@ def wordpiece(
     normalizer: Normalizer | None,
 ) -> Algorithm: ...
 def bert_words(normalizer: Normalizer | None) -> WordSource: ...
+def train_wordpiece(
+    words: WordCounts,
+    vocab_size: int,
+    min_frequency: int,
+    limit_alphabet: int,
+    specials: list[bytes],
+    initial_alphabet: NDArray[np.uint32],
+    prefix: bytes,
+) -> tuple[list[bytes], int, int]: ...

@@ -1,4 +1,4 @@
-"""Tokenizers: byte-level BPE trained and applied by native code, in Hugging Face's formats."""
+"""Tokenizers: byte-level BPE and WordPiece trained and applied by native code, in Hugging Face's formats."""
 
 from .assembly import Padding, Truncation
 from .bpe import train_bpe
@@ -11,6 +11,9 @@ from .streaming import StreamDecoder
 from .tokenizer import Tokenizer
 from .unigram import train_unigram
 from .unigram_model import Unigram
+from .tokenizer import Roles, Tokenizer
+from .wordpiece import train_wordpiece
+from .wordpiece_model import WordPiece
 
 __all__ = [
     "CHATML",
@@ -27,4 +30,7 @@ __all__ = [
     "Unigram",
     "train_bpe",
     "train_unigram",
+    "WordPiece",
+    "train_bpe",
+    "train_wordpiece",
 ]

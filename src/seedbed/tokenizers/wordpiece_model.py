@@ -1,4 +1,4 @@
-"""WordPiece applied: its vocabulary, normaliser and decoder, as a tokenizer.json holds them and as native code takes them.
+"""WordPiece applied: its vocabulary, normaliser and decoder, in a tokenizer.json and for native code.
 
 The mechanism is native/tokenizer/wordpiece.cpp; wordpiece.py trains.
 """
