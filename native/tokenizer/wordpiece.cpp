@@ -30,16 +30,14 @@ std::string_view view(const char* from, const char* to) { return {from, static_c
 
 // Words in the text are remembered apart from words in normalised text: the same bytes may mean other ids.
 struct WordPiece::Words final : Algorithm::State {
-  explicit Words(const WordPiece& of) : algorithm(of) {}
   void shrink() override {
     if (scratch.capacity() > 4 * kMostAtOnce) scratch = std::string();
   }
   WordCache& cache(bool raw) {
     std::optional<WordCache>& cache = caches[raw];
-    if (!cache) cache.emplace(algorithm.first_words(raw));
+    if (!cache) cache.emplace();
     return *cache;
   }
-  const WordPiece& algorithm;
   std::optional<WordCache> caches[2];
   std::string scratch;
 };
@@ -59,32 +57,9 @@ WordPiece::WordPiece(const Vocabulary& vocabulary, std::shared_ptr<const Normali
       normalizer_(std::move(normalizer)),
       bert_(dynamic_cast<const BertNormalizer*>(normalizer_.get())),
       cut_(punctuation),
-      raw_cut_(bert_ ? BertCut(punctuation, bert_->options()) : cut_) {
-  std::vector<std::pair<std::uint32_t, std::string>> words;
-  for (const auto& [token, id] : vocabulary.tokens)
-    if (token.size() <= WordCache::kShortBytes && !token.empty()) words.emplace_back(id, token);
-  std::sort(words.begin(), words.end());  // frequent tokens have low ids, and words keep the places that they come to first
-  for (auto& [id, word] : words) first_.push_back(std::move(word));
-}
+      raw_cut_(bert_ ? BertCut(punctuation, bert_->options()) : cut_) {}
 
-std::unique_ptr<Algorithm::State> WordPiece::new_state() const { return std::make_unique<Words>(*this); }
-
-WordCache WordPiece::first_words(bool raw) const {
-  WordCache cache;
-  IdBuffer ids;
-  std::string scratch;
-  const BertCut& cut = raw ? raw_cut_ : cut_;
-  for (const std::string& word : first_) {
-    std::size_t pieces = 0;
-    cut.each(word.data(), word.data() + word.size(), [&](const char*, const char*) { ++pieces; });
-    ids.clear();
-    encode_new_word(word, raw, scratch, ids, nullptr);
-    if (pieces != 1 || ids.size() != 1) continue;
-    const auto key = WordCache::key_of(reinterpret_cast<const std::uint8_t*>(word.data()), word.size(), word.size());
-    cache.fill(WordCache::hash_of(key), key, {ids.data(), 1});
-  }
-  return cache;
-}
+std::unique_ptr<Algorithm::State> WordPiece::new_state() const { return std::make_unique<Words>(); }
 
 void WordPiece::encode(const Section& section, State& state, IdBuffer& ids, std::vector<Span>* spans) const {
   Words& words = static_cast<Words&>(state);

@@ -38,7 +38,6 @@ class WordPiece final : public Algorithm {
                        std::vector<Span>* spans) const;
   void encode_endless_word(std::string_view word, IdBuffer& ids) const;
   void encode_pieces(std::string_view word, IdBuffer& ids, std::vector<Span>* spans) const;
-  WordCache first_words(bool raw) const;
 
   DoubleArray whole_, continuing_;  // tokens that start a word; those that continue one, without the prefix
   std::uint32_t unknown_;
@@ -46,7 +45,6 @@ class WordPiece final : public Algorithm {
   std::shared_ptr<const Normalizer> normalizer_;
   const BertNormalizer* bert_;  // the normaliser if it is BERT's, which works word by word
   BertCut cut_, raw_cut_;
-  std::vector<std::string> first_;  // words that caches start with
 };
 
 }  // namespace seedbed::tokenizer
