@@ -233,6 +233,10 @@ def test_transformers_opens_the_directory(tmp_path: Path, languages: list[str]) 
             ids = ours.encode(text, add_special_tokens=True).tolist()
             assert opened(text)["input_ids"] == ids
             assert opened.decode(ids) == ours.decode(ids)
+    assert opened("a")["input_ids"][0] == ours.token_to_id("[CLS]")
+    pair, types = ours.encode_pairs(["the text"], ["another"])
+    expected = opened("the text", "another", return_token_type_ids=True)
+    assert (pair[0].tolist(), types[0].tolist()) == (expected["input_ids"], expected["token_type_ids"])
 
 
 @pytest.mark.parametrize(

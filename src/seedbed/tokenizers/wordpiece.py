@@ -15,6 +15,7 @@ from ..core.errors import ConfigError, DataError
 from . import normalizers
 from .json_reader import JsonReader
 from .normalizers import BertNormalizer, Normalizer
+from .post_processor import PostProcessor
 from .specification import AddedToken, Specification
 from .tokenizer import Roles, Tokenizer
 from .word_counts import DEFAULT_MEMORY, Cut, WordCounts, count_words
@@ -126,12 +127,12 @@ def train_wordpiece_on_counts(
         vocabulary,
         normalizer=normalizers.from_json(counts.cut["bert"], JsonReader(Path("counts"))),
     )
-    specification = Specification(
-        model,
-        added=tuple(AddedToken(content, number) for number, content in enumerate(specials)),
-    )
-    known = set(specials)
-    roles = Roles(pad_token="[PAD]" if "[PAD]" in known else None, unk_token="[UNK]")
+    around = PostProcessor()
+    if {"[CLS]", "[SEP]"} <= set(specials):
+        around = PostProcessor.template("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", vocabulary)
+    added = tuple(AddedToken(content, number) for number, content in enumerate(specials))
+    specification = Specification(model, added, around)
+    roles = Roles(pad_token="[PAD]" if "[PAD]" in specials else None, unk_token="[UNK]")
     return Tokenizer(specification, roles)
 
 
