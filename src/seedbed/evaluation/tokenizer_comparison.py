@@ -29,12 +29,10 @@ _TIMED_ROUNDS = 9
 Train = Callable[[Sequence[str], int], Tokenizer]
 
 
-# What each is trained with besides its defaults: WordPiece would gain from text in lower case.
-_SETTINGS: dict[str, dict[str, Any]] = {"bpe": {}, "wordpiece": {"lowercase": False}, "unigram": {}}
 TRAINERS: dict[str, Train] = {
-    name: partial(getattr(tokenizers, f"train_{name}"), **settings)
-    for name, settings in _SETTINGS.items()
-    if hasattr(tokenizers, f"train_{name}")
+    "bpe": tokenizers.train_bpe,
+    "wordpiece": partial(tokenizers.train_wordpiece, lowercase=False),  # lower case would flatter it
+    "unigram": tokenizers.train_unigram,
 }
 
 
