@@ -1,59 +1,17 @@
 // The indexes on NumPy arrays. Sizes are checked here; what the numbers mean is checked by seedbed.indexes.
 #include "index/bind.hpp"
 
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 
-#include <optional>
-#include <stdexcept>
-
+#include "index/bind_arrays.hpp"
 #include "index/bm25.hpp"
 #include "index/hnsw.hpp"
 
-namespace nb = nanobind;
-using namespace nb::literals;
+using namespace nanobind::literals;
 
 namespace seedbed::index {
 namespace {
-
-template <class T>
-using In = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-template <class T>
-using In2 = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-template <class T>
-using Out = nb::ndarray<nb::numpy, T>;
-
-template <class T>
-std::span<const T> span(const In<T>& array) {
-  return {array.data(), array.size()};
-}
-
-template <class T>
-Out<T> table(std::size_t rows, std::size_t columns) {
-  T* data = new T[std::max<std::size_t>(1, rows * columns)];
-  const nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
-  return Out<T>(data, {rows, columns}, owner);
-}
-
-template <class T>
-nb::object view(std::span<const T> values, nb::handle owner) {
-  return nb::cast(nb::ndarray<nb::numpy, const T, nb::ndim<1>>(values.data(), {values.size()}, owner));
-}
-
-void require(bool holds, const char* what) {
-  if (!holds) throw std::invalid_argument(what);
-}
-
-std::optional<std::vector<std::int64_t>> copied(const std::optional<In<std::int64_t>>& ids) {
-  if (!ids) return std::nullopt;
-  return std::vector<std::int64_t>(ids->data(), ids->data() + ids->size());
-}
-
-std::size_t checked_cells(std::size_t rows, std::size_t k) {
-  require(k <= (std::size_t{1} << 31) && (k == 0 || rows <= (std::size_t{1} << 40) / k), "k is too large");
-  return k;
-}
 
 void check_ragged(const In<std::uint32_t>& terms, const In<std::int64_t>& offsets) {
   require(offsets.size() > 0 && offsets.data()[0] == 0, "offsets do not begin at 0");
