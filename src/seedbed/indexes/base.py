@@ -4,6 +4,11 @@ Conventions. Vectors are float32 (n, dim). Under "cosine" they are normalised on
 cosines; under "dot" inner products; larger is closer for both. Under "l2" a search returns squared Euclidean
 distances, as hnswlib and faiss do; smaller is closer. Ids are the user's own int64, not negative. Where fewer than
 k are found, the rest of a row is id -1 at the distance of the farthest (-inf, or inf under "l2").
+
+Memory. `memory_bytes()` is what an index holds now. The static `predict_memory_bytes(count, ...)` of its class says
+what it will be when `count` items have been added at once, before anything is built; besides the count it takes those
+arguments of the constructor, under their names, that change it. For a class with files, `kind` is its name in them and
+`from_stored` reads them; loading.INDEXES lists the classes.
 """
 
 from __future__ import annotations
@@ -37,6 +42,9 @@ class Index(Protocol):
     def save(self, path: str | Path) -> None: ...
 
     def memory_bytes(self) -> int: ...
+
+    @staticmethod
+    def predict_memory_bytes(count: int, *sizes: Any, **options: Any) -> int: ...
 
     def __len__(self) -> int: ...
 

@@ -94,6 +94,12 @@ class BM25Index:
         words = sum(57 + len(term) for term in self._vocabulary)
         return self._postings.memory_bytes() + words + 40 * len(self._vocabulary)
 
+    @staticmethod
+    def predict_memory_bytes(count: int, terms: float, vocabulary: int) -> int:
+        """Memory of `count` texts with `terms` distinct terms each on average, from a vocabulary of so many."""
+        postings = round(count * terms)
+        return 18 * postings + 36 * count + 140 * vocabulary
+
     def save(self, path: str | Path) -> None:
         with self._changing:
             arrays = self._postings.state()

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol, Self
 
-from ..core.errors import FormatError
+from ..core.errors import ConfigError, DataError, FormatError
 from .base import Index
 from .bm25 import BM25Index
 from .flat import FlatIndex
 from .hnsw import HNSWIndex
-from .storage import read_sections
+from .storage import Stored, read_sections
+
+
+class _Loadable(Index, Protocol):
+    kind: str
+
+    @classmethod
+    def from_stored(cls, stored: Stored) -> Self: ...
+
+
+INDEXES: tuple[type[_Loadable], ...] = (
+    FlatIndex,
+    HNSWIndex,
+    BM25Index,
+)
 
 
 def load_index(path: str | Path, *, mmap: bool = True) -> Index:
@@ -22,9 +36,11 @@ def load_index(path: str | Path, *, mmap: bool = True) -> Index:
     Raises:
         FormatError: it is damaged, of another format or from a newer version.
     """
-    kinds: Iterable[type[FlatIndex] | type[HNSWIndex] | type[BM25Index]] = (FlatIndex, HNSWIndex, BM25Index)
     stored = read_sections(Path(path), mmap=mmap)
-    for cls in kinds:
-        if stored.kind == cls.kind:
-            return cls.from_stored(stored)
+    for index in INDEXES:
+        if stored.kind == index.kind:
+            try:
+                return index.from_stored(stored)
+            except (ConfigError, DataError) as error:
+                raise FormatError(f"its settings cannot be used ({error.message})", where=path) from None
     raise FormatError(f"this holds a '{stored.kind}', which is no index that this version knows", where=path)

@@ -17,6 +17,7 @@ import json
 import math
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from ..core.errors import FormatError, disk_errors
 
@@ -84,7 +86,8 @@ def write_sections(path: Path, kind: str, settings: Mapping[str, Any], arrays: M
             break
         length = len(header) + 16
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    # Writers of one path do not meet: the last to finish is the one whose file stays.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.writing")
     with disk_errors(path):
         try:
             with open(temporary, "wb") as handle:
@@ -125,28 +128,58 @@ def read_sections(path: Path, *, mmap: bool = True) -> Stored:
     header = data[_HEAD.size : _HEAD.size + length].tobytes()
     if version < 1 or len(header) != length or zlib.crc32(header) != checksum:
         raise FormatError("the header is damaged", where=path, hint="Build the index again.")
-    content = json.loads(header)
-    if content["size"] != len(data):
+    content = _header(path, header)
+    if content.size != len(data):
         raise FormatError(
-            f"the file has {len(data):,} bytes of {content['size']:,}", where=path, hint="Build the index again."
+            f"the file has {len(data):,} bytes of {content.size:,}", where=path, hint="Build the index again."
         )
-    arrays = {section["name"]: _section(path, data, section) for section in content["sections"]}
-    return Stored(path, content["kind"], content["settings"], arrays)
+    arrays = {section.name: _array(path, data, section) for section in content.sections}
+    return Stored(path, content.kind, content.settings, arrays)
 
 
-def _section(path: Path, data: npt.NDArray[np.uint8], section: Mapping[str, Any]) -> npt.NDArray[Any]:
-    name, shape, offset = section["name"], tuple(section["shape"]), section["offset"]
-    if section["dtype"] not in _DTYPES or offset < 0 or offset % _ALIGNMENT or any(side < 0 for side in shape):
-        raise FormatError(f"the section '{name}' is described wrongly", where=path)
-    dtype = np.dtype(section["dtype"]).newbyteorder("<")
-    end = offset + math.prod(shape) * dtype.itemsize
-    if end > len(data):
-        raise FormatError(f"the section '{name}' lies outside the file", where=path)
-    array = np.asarray(data[offset:end]).view(dtype).reshape(shape)
-    if _checksum(array) != section["crc32"]:
-        raise FormatError(f"the section '{name}' is damaged (checksum)", where=path, hint="Build the index again.")
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    dtype: str
+    shape: list[NonNegativeInt]
+    offset: NonNegativeInt
+    crc32: int
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    kind: str
+    settings: dict[str, Any]
+    sections: list[_Section]
+    size: int
+
+
+def _header(path: Path, text: bytes) -> _Header:
+    try:
+        return _Header.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise FormatError(
+            f"the header is described wrongly ({'.'.join(map(str, first['loc']))}: {first['msg']})", where=path
+        ) from None
+
+
+def _array(path: Path, data: npt.NDArray[np.uint8], section: _Section) -> npt.NDArray[Any]:
+    if section.dtype not in _DTYPES or section.offset % _ALIGNMENT:
+        raise FormatError(f"the section '{section.name}' is described wrongly", where=path)
+    dtype = np.dtype(section.dtype).newbyteorder("<")
+    end = section.offset + math.prod(section.shape) * dtype.itemsize
+    if end > len(data) or any(side > len(data) for side in section.shape):
+        raise FormatError(f"the section '{section.name}' lies outside the file", where=path)
+    array = np.asarray(data[section.offset : end]).view(dtype).reshape(section.shape)
+    if _checksum(array) != section.crc32:
+        raise FormatError(
+            f"the section '{section.name}' is damaged (checksum)", where=path, hint="Build the index again."
+        )
     array.flags.writeable = False
-    return array.view(np.dtype(section["dtype"]))
+    return array.view(np.dtype(section.dtype))
 
 
 def _checksum(array: npt.NDArray[Any]) -> int:
