@@ -292,7 +292,7 @@ class Fuzzer:
 
         path = self.folder / "words.counts"
         if not path.exists():
-            word_counts.count_words(self.corpus, word_counts.pattern_cut("gpt2")).write(path)
+            word_counts.write(path, word_counts.count_words(self.corpus, word_counts.pattern_cut("gpt2")))
         data = damaged(path.read_bytes()[:-32], generator)
         broken = self.folder / "broken.counts"
         broken.write_bytes(data + hashlib.sha256(data).digest())  # so that what lies behind the checksum is reached

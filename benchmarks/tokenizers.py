@@ -62,7 +62,7 @@ def tiktoken(path: Path) -> Encode:
     model = Tokenizer.load(path).specification.model
     assert isinstance(model, ByteLevelBPE)
     ranks = {to_bytes(token): number - 1 for token, number in model.vocabulary.items() if number}
-    pattern = PATTERNS[model.pattern].replace(r"\z", "$")
+    pattern = PATTERNS[str(model.pre_tokenizer.pattern)].replace(r"\z", "$")
     encoding = tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
     return lambda texts, threads: encoding.encode_ordinary_batch(texts, num_threads=threads)
 
@@ -70,7 +70,7 @@ def tiktoken(path: Path) -> Encode:
 def tokie(path: Path) -> Encode:
     import tokie
 
-    tokenizer = tokie.Tokenizer.from_json(str(path))
+    tokenizer: Any = tokie.Tokenizer.from_json(str(path))  # its stub lacks what it has
     return lambda texts, threads: tokenizer.encode_batch_flat(texts)[0]
 
 
@@ -137,7 +137,7 @@ def measure_latency(path: Path, rounds: int) -> dict[str, list[float]]:
     model = tokenizer.specification.model
     assert isinstance(model, ByteLevelBPE)
     ranks = {to_bytes(token): number - 1 for token, number in model.vocabulary.items() if number}
-    pattern = PATTERNS[model.pattern].replace(r"\z", "$")
+    pattern = PATTERNS[str(model.pre_tokenizer.pattern)].replace(r"\z", "$")
     theirs = tiktoken_library.Encoding("ours", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
 
     def often(work: Callable[[str], object]) -> Callable[[], object]:

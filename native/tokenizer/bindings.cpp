@@ -15,13 +15,7 @@ namespace {
 
 std::shared_ptr<Algorithm> new_byte_level_bpe(const nb::list& tokens, const Triples& merges, const Ids& byte_ids,
                                               std::string_view pattern, const Ids& whole_words) {
-  std::vector<Merge> rules(merges.shape(0));
-  for (std::size_t i = 0; i < rules.size(); ++i) rules[i] = {merges(i, 0), merges(i, 1), merges(i, 2)};
-  if (byte_ids.shape(0) != 256) throw std::invalid_argument("byte_ids must have 256 entries");
-  std::array<std::uint32_t, 256> ids;
-  for (std::size_t i = 0; i < 256; ++i) ids[i] = byte_ids(i);
-  BpeModel model(copies_of(tokens), rules, ids, {whole_words.data(), whole_words.data() + whole_words.shape(0)});
-  return std::make_shared<ByteLevelBpe>(std::move(model), pattern_or_throw(pattern));
+  return std::make_shared<ByteLevelBpe>(bpe_model(tokens, merges, byte_ids, whole_words), pattern_or_throw(pattern));
 }
 
 Encoder* new_encoder(std::shared_ptr<Algorithm> algorithm, const nb::list& pieces, const nb::list& added) {
@@ -162,6 +156,16 @@ nb::tuple train(const WordCounts& words, std::size_t vocab_size, const nb::list&
 }
 
 }  // namespace
+
+BpeModel bpe_model(const nb::list& tokens, const Triples& merges, const Ids& byte_ids, const Ids& whole_words) {
+  std::vector<Merge> rules(merges.shape(0));
+  for (std::size_t i = 0; i < rules.size(); ++i) rules[i] = {merges(i, 0), merges(i, 1), merges(i, 2)};
+  if (byte_ids.shape(0) != 256) throw std::invalid_argument("byte_ids must have 256 entries");
+  std::array<std::uint32_t, 256> ids;
+  for (std::size_t i = 0; i < 256; ++i) ids[i] = byte_ids(i);
+  return {copies_of(tokens), rules, ids, {whole_words.data(), whole_words.data() + whole_words.shape(0)}};
+}
+
 }  // namespace seedbed::tokenizer
 
 void bind_tokenizer(nanobind::module_& m) {
@@ -181,4 +185,5 @@ void bind_tokenizer(nanobind::module_& m) {
   bind_counts(m);
   bind_pieces(m);
   bind_ranks(m);
+  bind_cutting(m);
 }

@@ -14,6 +14,7 @@
 
 #include "tokenizer/pretokenizer.hpp"
 #include "tokenizer/text.hpp"
+#include "tokenizer/bpe_model.hpp"
 
 namespace seedbed::tokenizer {
 
@@ -115,6 +116,8 @@ inline Pattern pattern_or_throw(std::string_view name) {
   if (const auto pattern = pattern_named(name)) return *pattern;
   throw std::invalid_argument("unknown pattern '" + std::string(name) + "'");
 }
+// The arguments of all that applies merges.
+BpeModel bpe_model(const nb::list& tokens, const Triples& merges, const Ids& byte_ids, const Ids& whole_words);
 
 }  // namespace seedbed::tokenizer
 
@@ -124,3 +127,4 @@ void bind_wordpiece(nanobind::module_& m);
 void bind_counts(nanobind::module_& m);
 void bind_pieces(nanobind::module_& m);
 void bind_ranks(nanobind::module_& m);
+void bind_cutting(nanobind::module_& m);

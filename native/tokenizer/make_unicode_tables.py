@@ -21,7 +21,7 @@ BLOCK = 128
 # The bits of unicode.hpp.
 UPPER, LOWER, OTHER_LETTER, MARK, NUMBER, SPACE, NEWLINE, WORD = (1 << bit for bit in range(8))
 CLASSES = {"Lu": UPPER, "Lt": UPPER, "Ll": LOWER, "Lm": OTHER_LETTER, "Lo": OTHER_LETTER}
-# Of Alphabetic and Join_Control, which \w has too, what the categories do not say: letters in circles, zero-width joiners.
+# Of Alphabetic and Join_Control, which \w has too, what the categories do not say: letters in circles, joiners.
 WORD_RANGES = ((0x200C, 0x200D), (0x24B6, 0x24E9), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189))
 
 

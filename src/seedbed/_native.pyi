@@ -1,5 +1,6 @@
 """Types of the native module (native/module.cpp)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,10 @@ class WordSource: ...
 
 def pattern_words(pattern: str) -> WordSource: ...
 
+CutFunction = Callable[[bytes], tuple[bytes | None, NDArray[np.int64], NDArray[np.int64]]]
+
+def cut_words(cut: CutFunction) -> WordSource: ...
+
 class WordCounts:
     def __len__(self) -> int: ...
     @property
@@ -94,7 +99,6 @@ def merge_counts(parts: list[WordCounts], min_count: int, memory_bytes: int, dir
 def train_bpe(
     words: WordCounts, vocab_size: int, specials: list[bytes], byte_order: bytes, min_frequency: int
 ) -> tuple[list[bytes], NDArray[np.uint32]]: ...
-
 def merges_of_ranks(tokens: list[bytes]) -> NDArray[np.uint32]: ...
 
 class Algorithm: ...
@@ -157,6 +161,13 @@ def piece_encoder(
     prepend: str,
     split: bool,
     whitespace_split: bool,
+) -> Algorithm: ...
+def cut_bpe(
+    tokens: list[bytes],
+    merges: NDArray[np.uint32],
+    byte_ids: NDArray[np.uint32],
+    cut: CutFunction,
+    whole_words: NDArray[np.uint32],
 ) -> Algorithm: ...
 
 class Encoder:

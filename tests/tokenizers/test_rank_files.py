@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import tiktoken
+import tiktoken_ext.openai_public
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Peer
@@ -19,6 +20,10 @@ from seedbed.tokenizers import CHATML_TOKENS, Tokenizer, tokenizer_json, train_b
 from seedbed.tokenizers.bytelevel import to_bytes
 from seedbed.tokenizers.pretokenizers import PATTERNS
 
+_CL100K = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$"
+    r"|\s*[\r\n]|\s+(?!\S)|\s"
+)  # as tiktoken 0.14 has it
 _BYTES = [bytes([byte]) for byte in range(256)]
 
 
@@ -154,3 +159,32 @@ def test_what_cannot_be_used(tmp_path: Path) -> None:
             Tokenizer.from_tiktoken(path, special_tokens=specials)
     with pytest.raises(ConfigError, match="klingon"):
         Tokenizer.from_tiktoken(path, "klingon")
+
+
+@pytest.mark.parametrize("name", ["r50k_base", "cl100k_base", "o200k_base"])
+def test_published_expressions_are_known_and_others_match_as_in_tiktoken(
+    gpt2: dict[bytes, int], name: str, tmp_path: Path, languages: list[str], strange: list[str]
+) -> None:
+    published = {
+        "r50k_base": tiktoken_ext.openai_public.r50k_pat_str,
+        "cl100k_base": _CL100K,
+        "o200k_base": PATTERNS["o200k"],
+    }[name]
+    path = _write(tmp_path / "gpt2.tiktoken", gpt2)
+    ours = Tokenizer.from_tiktoken(path, published)
+    assert ours.specification.model.pre_tokenizer.pattern in PATTERNS  # so it runs natively
+    own = published.removesuffix(r"|\s").removesuffix("+") + "|x{3}+"  # through the engine; leaves out some spaces
+    slow = Tokenizer.from_tiktoken(path, own)
+    assert slow.specification.model.pre_tokenizer.pattern is None
+    for expression, tokenizer, texts in ((published, ours, [*strange, *languages]), (own, slow, strange[::7])):
+        peer = tiktoken.Encoding("test", pat_str=expression, mergeable_ranks=gpt2, special_tokens={})
+        for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+            assert ids.tolist() == peer.encode_ordinary(text), text
+    slow.save(tmp_path / "tokenizer.json")
+    saved = Peer.from_file(str(tmp_path / "tokenizer.json"))
+    assert all(slow.encode(text).tolist() == saved.encode(text).ids for text in strange[::7])
+
+
+def test_an_expression_that_cannot_be_matched_is_refused(gpt2: dict[bytes, int], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\\\\w.*exactly"):
+        Tokenizer.from_tiktoken(_write(tmp_path / "gpt2.tiktoken", gpt2), r"\w+")

@@ -10,6 +10,7 @@ import pytest
 from seedbed.tokenizers import AddedToken, ByteLevelBPE, Specification, Tokenizer, train_bpe
 from seedbed.tokenizers.audit import parity, token_kinds
 from seedbed.tokenizers.bytelevel import BYTE_ORDER, to_characters
+from seedbed.tokenizers.pretokenizers import PreTokenizer
 from seedbed.tokenizers.token_kinds import NEVER_IN_UTF8, byte_ids
 
 
@@ -22,7 +23,7 @@ def odd() -> Tokenizer:
     for left, right in merges:
         vocabulary[left + right] = len(vocabulary)
     added = (AddedToken("<|end|>", len(vocabulary) + 1),)  # one id is left without a token
-    return Tokenizer(Specification(ByteLevelBPE(vocabulary, merges, "gpt2"), added))
+    return Tokenizer(Specification(ByteLevelBPE(vocabulary, merges, PreTokenizer.of_pattern("gpt2")), added))
 
 
 def test_every_kind_is_told(odd: Tokenizer) -> None:

@@ -160,7 +160,7 @@ def _trainer(algorithm: str) -> Callable[..., Tokenizer]:
     from ..tokenizers.bpe import train_bpe_on_counts
     from ..tokenizers.wordpiece import train_wordpiece_on_counts
 
-    trainers = {"bpe": train_bpe_on_counts, "wordpiece": train_wordpiece_on_counts}
+    trainers: dict[str, Callable[..., Tokenizer]] = {"bpe": train_bpe_on_counts, "wordpiece": train_wordpiece_on_counts}
     if algorithm not in trainers:
         raise ConfigError(f"unknown algorithm '{algorithm}'", hint=f"Known: {', '.join(trainers)}.")
     return trainers[algorithm]

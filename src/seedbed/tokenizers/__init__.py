@@ -11,7 +11,6 @@ from .streaming import StreamDecoder
 from .tokenizer import Tokenizer
 from .unigram import train_unigram
 from .unigram_model import Unigram
-from .tokenizer import Roles, Tokenizer
 from .wordpiece import train_wordpiece
 from .wordpiece_model import WordPiece
 
@@ -28,9 +27,8 @@ __all__ = [
     "Tokenizer",
     "Truncation",
     "Unigram",
-    "train_bpe",
-    "train_unigram",
     "WordPiece",
     "train_bpe",
+    "train_unigram",
     "train_wordpiece",
 ]

@@ -11,7 +11,7 @@ from .. import _native
 from ..core.errors import ConfigError, DataError
 from .bpe_model import ByteLevelBPE
 from .bytelevel import BYTE_OF_CHARACTER, BYTE_ORDER, is_byte_level, to_bytes, to_characters
-from .pretokenizers import check_pattern
+from .pretokenizers import PreTokenizer
 from .specification import AddedToken, Specification
 from .tokenizer import Roles, Tokenizer
 from .word_counts import DEFAULT_MEMORY, WordCounts, count_words, pattern_cut
@@ -35,7 +35,8 @@ def train_bpe(
     Args:
         texts: read once, in batches; not kept.
         vocab_size: special tokens and the 256 bytes included. A small corpus may yield fewer tokens.
-        pattern: how text is cut into words: "gpt2", "cl100k", "llama3", "o200k" or "qwen2".
+        pattern: how text is cut into words: "gpt2", "cl100k", "llama3", "o200k", "qwen2", or any regular expression in
+            the dialect of `tokenizers`, whose matches and what lies between them are words (slower by far).
         special_tokens: get the first ids. Text that spells one is trained on as ordinary text.
         min_frequency: a pair must occur this often to be merged.
         threads: for counting; the result does not depend on it. None: all processors.
@@ -43,8 +44,8 @@ def train_bpe(
         eos_token: the first special token if not given.
 
     Raises:
-        ConfigError: `vocab_size` has no room for the bytes and special tokens, an unknown pattern, or special tokens
-            that are empty, repeated or come out of the merges themselves.
+        ConfigError: `vocab_size` has no room for the bytes and special tokens, a pattern that cannot be used, or
+            special tokens that are empty, repeated or come out of the merges themselves.
         DataError: no text at all, or text with a lone surrogate.
     """
     cut = pattern_cut(pattern)
@@ -78,7 +79,7 @@ def train_bpe_on_counts(
     """
     if counts.cut.keys() != {"pattern"}:
         raise ConfigError("these counts were not made for BPE", hint="Count with --pattern.")
-    pattern = check_pattern(counts.cut["pattern"])
+    pre_tokenizer = PreTokenizer.of_pattern(counts.cut["pattern"])
     specials = list(special_tokens)
     _check_settings(vocab_size, specials, min_frequency)
     try:
@@ -93,7 +94,7 @@ def train_bpe_on_counts(
     model = ByteLevelBPE(
         vocabulary={name: number for number, name in enumerate(names)},
         merges=[(names[left], names[right]) for left, right in merges[:, :2].tolist()],
-        pattern=pattern,
+        pre_tokenizer=pre_tokenizer,
     )
     specification = Specification(
         model,

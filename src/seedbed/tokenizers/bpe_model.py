@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _native
-from . import pretokenizers
 from .bytelevel import BYTE_OF_CHARACTER, CHARACTER_OF_BYTE, to_bytes
 from .json_reader import JsonReader
+from .pretokenizers import PreTokenizer
 from .specification import Model
 
 
 @dataclass(frozen=True)
 class ByteLevelBPE(Model):
-    """Text is cut by `pattern`, each piece is written in the characters of bytelevel.py, and merged by rank."""
+    """Text is cut by `pre_tokenizer`, each piece is written in the characters of bytelevel.py, and merged by rank."""
 
     vocabulary: dict[str, int]  # in the characters of bytelevel.py
     merges: list[tuple[str, str]]  # in order of application
-    pattern: str
+    pre_tokenizer: PreTokenizer
     ignore_merges: bool = False  # a pre-token that is in the vocabulary needs no merges
 
     def bytes_of(self, token: str) -> bytes:
@@ -42,18 +43,25 @@ class ByteLevelBPE(Model):
             for token, number in ids.items()
             if self.ignore_merges and number not in control_ids and BYTE_OF_CHARACTER.keys() >= set(token)
         ]
-        return _native.byte_level_bpe(
-            pieces,
-            merges,
-            byte_ids,
-            self.pattern,
-            np.array(whole_words, dtype=np.uint32),
-        )
+        model = (pieces, merges, byte_ids, np.array(whole_words, dtype=np.uint32))
+        return self._cutting(*model)
+
+    def _cutting(
+        self,
+        pieces: list[bytes],
+        merges: NDArray[np.uint32],
+        byte_ids: NDArray[np.uint32],
+        whole_words: NDArray[np.uint32],
+    ) -> _native.Algorithm:
+        pattern = self.pre_tokenizer.pattern
+        if pattern is None or self.pre_tokenizer.prefix_space:
+            return _native.cut_bpe(pieces, merges, byte_ids, self.pre_tokenizer.cut, whole_words)
+        return _native.byte_level_bpe(pieces, merges, byte_ids, pattern, whole_words)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "normalizer": None,
-            "pre_tokenizer": pretokenizers.to_json(self.pattern),
+            "pre_tokenizer": self.pre_tokenizer.to_json(),
             "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
             "model": {
                 "type": "BPE",
@@ -83,17 +91,17 @@ class ByteLevelBPE(Model):
             if character not in vocabulary:
                 raise reader.fail("model.vocab", f"lacks {character!r} (byte {byte:#04x}), so it is not byte-level")
         merges = read_merges(model, vocabulary, reader)
-        reader.only(model, cls({}, [], "gpt2").to_json()["model"], "model.")
+        reader.only(model, cls({}, [], PreTokenizer.of_pattern("gpt2")).to_json()["model"], "model.")
         # All bytes are known, so nothing is ever unknown: unk_token, fuse_unk and byte_fallback change nothing.
         for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
             if model.get(key):
                 raise reader.fail(f"model.{key}", f"is {model[key]!r}, which cannot be represented")
         reader.of_type(document, "decoder", "ByteLevel")
         try:
-            pattern = pretokenizers.from_json(document.get("pre_tokenizer"))
+            pre_tokenizer = PreTokenizer.from_json(document.get("pre_tokenizer"))
         except ValueError as error:
             raise reader.fail("pre_tokenizer", str(error)) from None
-        return cls(vocabulary, merges, pattern, bool(model.get("ignore_merges")))
+        return cls(vocabulary, merges, pre_tokenizer, bool(model.get("ignore_merges")))
 
 
 def read_merges(model: dict[str, Any], vocabulary: dict[str, int], reader: JsonReader) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from ..core.json_files import read_json
 from .bpe_model import ByteLevelBPE
 from .bytelevel import CHARACTER_OF_BYTE
 from .json_reader import JsonReader
+from .pretokenizers import PreTokenizer
 from .specification import AddedToken, Specification
 from .tokenizer_json import LARGEST_FILE, MOST_HOLES
 
@@ -29,7 +30,7 @@ def read(vocabulary_path: Path, merges_path: Path, special: tuple[str, ...] = (E
         FormatError: a damaged file; names the file and the key or line.
     """
     vocabulary = _vocabulary(vocabulary_path)
-    model = ByteLevelBPE(vocabulary, _merges(merges_path, vocabulary), "gpt2")
+    model = ByteLevelBPE(vocabulary, _merges(merges_path, vocabulary), PreTokenizer.of_pattern("gpt2"))
     return Specification(model, tuple(AddedToken(token, vocabulary[token]) for token in special if token in vocabulary))
 
 

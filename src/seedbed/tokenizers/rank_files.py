@@ -14,11 +14,20 @@ from .. import _native
 from ..core.errors import ConfigError, FormatError
 from .bpe_model import ByteLevelBPE
 from .bytelevel import to_characters
-from .pretokenizers import check_pattern
+from .expressions import translate
+from .pretokenizers import PATTERNS, PreTokenizer
 from .specification import AddedToken, Specification
 from .tokenizer_json import LARGEST_FILE, MOST_HOLES
 
 _LONGEST_TOKEN = 1 << 10  # bytes; the longest published ones have 128
+
+
+# As tiktoken writes what PATTERNS holds as the tokenizer.json of the same tokenizers writes it.
+_PUBLISHED = {
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s": "gpt2",
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]"
+    r"|\s+(?!\S)|\s": "cl100k",
+}
 
 
 def read(path: Path, pattern: str, special_tokens: Mapping[str, int]) -> Specification:
@@ -28,7 +37,7 @@ def read(path: Path, pattern: str, special_tokens: Mapping[str, int]) -> Specifi
         FormatError: a damaged file; names the file and the line.
         ConfigError: an unknown pattern, or control tokens that the file has otherwise.
     """
-    pattern = check_pattern(pattern)
+    pre_tokenizer = _pre_tokenizer(pattern)
     ranks = _ranks(path)
     tokens = [b""] * (max(ranks) + 1)
     for rank, token in ranks.items():
@@ -48,10 +57,21 @@ def read(path: Path, pattern: str, special_tokens: Mapping[str, int]) -> Specifi
     model = ByteLevelBPE(
         vocabulary,
         merges=[(names[left], names[right]) for left, right in merges],
-        pattern=pattern,
+        pre_tokenizer=pre_tokenizer,
         ignore_merges=True,
     )
     return Specification(model, tuple(AddedToken(content, number) for content, number in special_tokens.items()))
+
+
+def _pre_tokenizer(pattern: str) -> PreTokenizer:
+    """Of a known pattern (name or tiktoken's expression) or any in Rust's dialect: what it leaves out is dropped."""
+    name = _PUBLISHED.get(pattern, pattern)
+    if name in PATTERNS or name in PATTERNS.values():
+        return PreTokenizer.of_pattern(name)
+    try:
+        return PreTokenizer.of_pattern(translate(pattern, "rust"), matches_only=True)
+    except ValueError as error:
+        raise ConfigError(f"the pattern {error}", hint=f"Known by name: {', '.join(PATTERNS)}.") from None
 
 
 def _ranks(path: Path) -> dict[int, bytes]:

@@ -22,7 +22,7 @@ from .. import _native
 from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError, FormatError, disk_errors
 from ..core.files import write_atomically
-from .pretokenizers import check_pattern
+from .pretokenizers import PreTokenizer
 from .tokenizer import surrogate_error
 
 DEFAULT_MEMORY = 1 << 30
@@ -49,8 +49,8 @@ def pattern_cut(pattern: str) -> Cut:
     Raises:
         ConfigError: the pattern cannot be used.
     """
-    name = check_pattern(pattern)
-    return Cut(_native.pattern_words(name), {"pattern": name})
+    pre_tokenizer = PreTokenizer.of_pattern(pattern)
+    return Cut(pre_tokenizer.words(), {"pattern": pre_tokenizer.pattern or pattern})
 
 
 @dataclass(frozen=True)
