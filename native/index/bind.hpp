@@ -3,4 +3,5 @@
 
 namespace seedbed::index {
 void bind_index(nanobind::module_& m);
+void bind_kmeans(nanobind::module_& m);
 }  // namespace seedbed::index
