@@ -1,0 +1,115 @@
+"""What takes part in the benchmark of indexes: a contender builds, saves, loads and searches; ours stand here.
+
+A new index of ours is one more entry of OURS; a new library is one more subclass in index_peers.py.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seedbed.indexes import FlatIndex, HNSWIndex, load_index
+
+Floats = npt.NDArray[np.float32]
+Options = Mapping[str, Any]
+WIDTHS = (10, 12, 16, 20, 26, 34, 44, 58, 76, 100, 132, 174, 230, 300, 400, 530, 700, 1000)  # of a graph's search
+
+
+class Contender(ABC):
+    """An index of some library.
+
+    Attributes:
+        name: as the tables call it.
+        package: the distribution whose version is noted.
+        graph: name of what is built, where several contenders search it in their own way; else their name.
+        variants: build options worth trying; the contender's curve is the best of theirs at each recall.
+        knobs: values of the one option that trades recall for time, rising; (None,) where there is none.
+    """
+
+    name: str
+    package: str
+    graph: str | None = None
+    variants: Sequence[Options] = ({},)
+    knobs: Sequence[Any] = WIDTHS
+
+    def missing(self) -> str | None:
+        """Why it cannot take part here, or None."""
+        try:
+            version(self.package)
+        except PackageNotFoundError:
+            return f"{self.package} is not installed"
+        return None
+
+    @abstractmethod
+    def build(self, vectors: Floats, threads: int, **options: Any) -> Any: ...
+
+    @abstractmethod
+    def save(self, index: Any, path: Path) -> None:
+        """To a file, or to a folder of that name."""
+
+    @abstractmethod
+    def load(self, path: Path, dim: int, threads: int, **options: Any) -> Any: ...
+
+    @abstractmethod
+    def search(self, index: Any, queries: Floats, k: int, knob: Any, threads: int) -> npt.NDArray[np.integer]:
+        """Ids (q, k)."""
+
+
+class Ours(Contender):
+    """An index of this package.
+
+    Args:
+        new: (dim, threads, options) to an empty index; it is trained on the vectors if it has `train`.
+        knob: name of the option of `search` that trades recall for time.
+        options: further options of `search`.
+    """
+
+    package = "seedbed"
+
+    def __init__(
+        self,
+        name: str,
+        new: Callable[..., Any],
+        variants: Sequence[Options] = ({},),
+        knob: str | None = None,
+        knobs: Sequence[Any] = (None,),
+        options: Options | None = None,
+    ) -> None:
+        self.name, self._new, self._knob, self._options = name, new, knob, dict(options or {})
+        self.variants, self.knobs = variants, knobs
+
+    def build(self, vectors: Floats, threads: int, **options: Any) -> Any:
+        index = self._new(vectors.shape[1], threads, **options)
+        if hasattr(index, "train"):
+            index.train(vectors)
+        index.add(vectors)
+        return index
+
+    def save(self, index: Any, path: Path) -> None:
+        index.save(path)
+
+    def load(self, path: Path, dim: int, threads: int, **options: Any) -> Any:
+        return load_index(path, mmap=False)
+
+    def search(self, index: Any, queries: Floats, k: int, knob: Any, threads: int) -> npt.NDArray[np.integer]:
+        chosen = {} if self._knob is None else {self._knob: knob}
+        found: npt.NDArray[np.integer] = index.search(queries, k, threads=threads, **chosen, **self._options)[1]
+        return found
+
+
+OURS: tuple[Contender, ...] = (
+    Ours("seedbed flat", lambda dim, threads: FlatIndex(dim, "dot")),
+    Ours(
+        "seedbed HNSW",
+        lambda dim, threads, m: HNSWIndex(dim, "dot", m=m, ef_construction=200, threads=threads),
+        variants=({"m": 16}, {"m": 24}),
+        knob="ef",
+        knobs=WIDTHS,
+    ),
+)
