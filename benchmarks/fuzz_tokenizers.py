@@ -11,6 +11,7 @@ and the first text that does not come back. The seed of the failing round is pri
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import faulthandler
 import json
@@ -23,84 +24,40 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+# fmt: off
 _PIECES = (
-    *("a", "Z", "s", "t", "re", "ll", "VE", "the", "Hello", "don't", "It'S", "'", "'s", "'LL", "x" * 70, "0", "12345"),
-    *(
-        " ",
-        "  ",
-        " " * 40,
-        "\t",
-        "\n",
-        "\r\n",
-        "\n  \n",
-        "\x0b",
-        "\x85",
-        "\u00a0",
-        "\u3000",
-        "\u2028",
-        "\u200b",
-        "\u200d",
-    ),
-    *(
-        "!",
-        "/",
-        "((",
-        "...",
-        "_",
-        "-",
-        "$",
-        "\x00",
-        "\x1c",
-        "\x7f",
-        "\ufffd",
-        "\ufeff",
-        "▁",
-        "▁▁",
-        "##",
-        "</s>",
-        "<unk>",
-        "<0x41>",
-    ),
-    *(
-        "é",
-        "e\u0301",
-        "\u0301\u0323",
-        "ß",
-        "ſ",
-        "ǅ",
-        "İ",
-        "ﬁ",
-        "㌔",
-        "½",
-        "Ⅷ",
-        "٣",
-        "ʰ",
-        "中文字",
-        "日本",
-        "アガ",
-        "\u1112\u1161\u11ab",
-        "한국어",
-    ),
-    *(
-        "नमस्ते",
-        "สวัสดี",
-        "שָׁלוֹם",
-        "مرحبا",
-        "👩🏽‍🔬",
-        "🇩🇪",
-        "𝔘𝔫",
-        "\U0010ffff",
-        "\ue000",
-        "[CLS]",
-        "[MASK]",
-        "<|endoftext|>",
-        "<|end",
-    ),
+    "a", "Z", "s", "t", "re", "ll", "VE", "the", "Hello", "don't", "It'S", "'", "'s", "'LL", "x" * 70, "0",
+    "12345", " ", "  ", " " * 40, "\t", "\n", "\r\n", "\n  \n", "\x0b", "\x85", "\xa0", "\u3000", "\u2028",
+    "\u200b", "\u200d", "!", "/", "((", "...", "_", "-", "$", "\x00", "\x1c", "\x7f", "�", "\ufeff", "▁", "▁▁",
+    "##", "</s>", "<unk>", "<0x41>", "é", "é", "̣́", "ß", "ſ", "ǅ", "İ", "ﬁ", "㌔", "½", "Ⅷ", "٣", "ʰ", "中文字",
+    "日本", "アガ", "한", "한국어", "नमस्ते", "สวัสดี", "שָׁלוֹם", "مرحبا", "👩🏽\u200d🔬", "🇩🇪", "𝔘𝔫", "\U0010ffff",
+    "\ue000", "[CLS]", "[MASK]", "<|endoftext|>", "<|end",
+)
+# fmt: on
+
+_NODES: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**31,
+    1e300,
+    "",
+    "a",
+    "Ġ",
+    "\ud800",
+    "x" * 300,
+    [],
+    {},
+    [["a", "b"]],
+    {"type": "BPE"},
 )
 
 
@@ -155,26 +112,7 @@ def damaged_json(document: Any, generator: random.Random) -> Any:
             if isinstance(node[key], dict | list) and node[key] and generator.random() < 0.8:
                 node = node[key]
                 continue
-            node[key] = generator.choice(
-                (
-                    None,
-                    True,
-                    -1,
-                    0,
-                    1,
-                    2**31,
-                    1e300,
-                    "",
-                    "a",
-                    "Ġ",
-                    "\ud800",
-                    "x" * 300,
-                    [],
-                    {},
-                    [["a", "b"]],
-                    {"type": "BPE"},
-                )
-            )
+            node[key] = generator.choice(_NODES)
             break
     return document
 
@@ -198,6 +136,17 @@ class Fuzzer:
         self.made["unigram"] = tokenizers.train_unigram(corpus, 400)
         self.made["unigram, bytes"] = tokenizers.train_unigram(corpus, 600, byte_fallback=True)
         self.lossless = {*pretokenizers.PATTERNS, "regex"}
+        self.made["steps"] = self._steps()
+        self.ranks = folder / "ranks.tiktoken"
+        self.ranks.write_text(
+            "".join(
+                f"{base64.b64encode(token).decode()} {rank}\n"
+                for rank, token in enumerate(
+                    [*(bytes([byte]) for byte in range(256)), b"th", b"he", b"the", b"\xe4\xb8"]
+                )
+            )
+        )
+        self.made["ranks"] = tokenizers.Tokenizer.from_tiktoken(self.ranks, r"\p{L}+|[^\p{L}]", {"<|end": 300})
         self.files = {}
         for name, tokenizer in self.made.items():
             path = folder / f"{name}.json"
@@ -212,6 +161,7 @@ class Fuzzer:
             (8, self.cut),
             (8, self.decode),
             (6, self.damaged_tokenizer),
+            (1, self.damaged_ranks),
             (3, self.damaged_counts),
             (3, self.damaged_sentencepiece),
             (1, self.train),
@@ -223,6 +173,17 @@ class Fuzzer:
         work = generator.choices([work for _, work in self.work], weights)[0]
         self.done[work.__name__] += 1
         work(generator)
+
+    def _steps(self) -> Any:
+        """One whose pre-tokeniser drops text, and puts spaces in that are in no text."""
+        from seedbed import tokenizers
+        from seedbed.tokenizers.pretokenizers import PreTokenizer
+
+        model = self.made["regex"].specification.model
+        assert isinstance(model, tokenizers.ByteLevelBPE)
+        steps = [{"type": "Whitespace"}, {"type": "ByteLevel", "add_prefix_space": True, "use_regex": False}]
+        pre_tokenizer = PreTokenizer.from_json({"type": "Sequence", "pretokenizers": steps})
+        return tokenizers.Tokenizer(tokenizers.Specification(replace(model, pre_tokenizer=pre_tokenizer)))
 
     def _any(self, generator: random.Random) -> tuple[str, Any]:
         return generator.choice(list(self.made.items()))
@@ -283,6 +244,16 @@ class Fuzzer:
         except SeedbedError:
             return
         tokenizer.decode(tokenizer.encode(random_text(generator)))
+
+    def damaged_ranks(self, generator: random.Random) -> None:
+        from seedbed.core.errors import SeedbedError
+        from seedbed.tokenizers import Tokenizer
+
+        broken = self.folder / "broken.tiktoken"
+        broken.write_bytes(damaged(self.ranks.read_bytes(), generator))
+        with contextlib.suppress(SeedbedError):
+            tokenizer = Tokenizer.from_tiktoken(broken, "gpt2")
+            tokenizer.decode(tokenizer.encode(random_text(generator)))
 
     def damaged_counts(self, generator: random.Random) -> None:
         import hashlib

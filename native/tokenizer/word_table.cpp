@@ -70,7 +70,7 @@ bool WordTable::add(std::string_view word) {
 std::uint32_t WordTable::append(std::string_view word) {
   const std::size_t size = (12 + word.size() + 7) / 8;
   if (records_size_ + size > records_capacity_) {
-    const std::size_t capacity = std::max(2 * records_capacity_, std::max<std::size_t>(size, 1 << 12));
+    const std::size_t capacity = std::max({2 * records_capacity_, records_size_ + size, std::size_t{1} << 12});
     // A large block grows by moving pages, and costs memory only where it has been written.
     auto* grown = static_cast<char*>(std::realloc(records_.get(), 8 * capacity));
     if (!grown) throw std::bad_alloc();

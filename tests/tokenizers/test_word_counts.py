@@ -42,6 +42,14 @@ def test_equals_a_counter(texts: list[str], threads: int, memory: int) -> None:
     assert merge([counts], min_count=2).words.items() == [(word, count) for word, count in naive if count > 1]
 
 
+def test_words_longer_than_all_before_them() -> None:
+    texts = [
+        letter * length
+        for letter, length in zip("abcdefg", (10, 30_000, 40_000, 200_000, 100, 1_000_000, 9), strict=True)
+    ]
+    assert count_words(texts, CUT).words.items() == _naive(texts)
+
+
 def test_little_memory_many_threads_and_another_order_change_nothing(
     languages: list[str], tmp_path: Path, shared_data: Callable[[str], Path]
 ) -> None:
