@@ -45,7 +45,7 @@ class Result:
     points: list[Point]
 
     def frontier(self, round: int | None = None) -> list[tuple[float, float]]:
-        """(recall, queries per second) of the settings that none beats in both, recall falling; speeds as in speed_at."""
+        """(recall, queries per second) of the settings that none beats in both, recall falling."""
         speeds = [
             (point.recall, statistics.median(point.speeds) if round is None else point.speeds[round])
             for point in self.points

@@ -177,6 +177,7 @@ void bind_index(nb::module_& m) {
         },
         "query"_a, "rows"_a, "l2"_a,
         "Dot products or squared distances by the kernels in use: row 0 one at a time, row 1 by fours (for tests).");
+  bind_flat(m);
   bind_hnsw(m);
   bind_bm25(m);
   bind_kmeans(m);

@@ -46,19 +46,51 @@ def simd():
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("count", [1, 7, 9001])
-def test_flat_equals_the_naive_twin(metric, count):
-    vectors, queries = clustered(count, 19), clustered(5, 19, 1)
-    ids = np.random.default_rng(2).permutation(count) + 50
-    index = FlatIndex(19, metric)
-    index.add(vectors, ids)
-    distances, found = index.search(queries, 5)
-    expected, expected_ids = naive(vectors, ids, queries, 5, metric)
-    width = min(5, count)
-    np.testing.assert_array_equal(found[:, :width], expected_ids)
-    np.testing.assert_allclose(distances[:, :width], expected, rtol=1e-4, atol=1e-5)
-    assert (found[:, width:] == -1).all()
-    assert np.isinf(distances[:, width:]).all()
+@pytest.mark.parametrize("level", LEVELS)
+def test_flat_equals_the_naive_twin(simd, metric, level):
+    try:
+        simd(level)
+    except ValueError:
+        pytest.skip(f"this processor has no {level}")
+    for count, dim, queries, threads in ((1, 19, 3, 1), (7, 4, 1, 2), (3001, 19, 70, 1), (3001, 100, 1, 3)):
+        vectors, asked = clustered(count, dim), clustered(queries, dim, 1)
+        ids = np.random.default_rng(2).permutation(count) + 50
+        index = FlatIndex(dim, metric)
+        index.add(vectors[: count // 3], ids[: count // 3])
+        index.add(vectors[count // 3 :], ids[count // 3 :])
+        distances, found = index.search(asked, 5, threads=threads)
+        expected, expected_ids = naive(vectors, ids, asked, 5, metric)
+        width = min(5, count)
+        np.testing.assert_array_equal(found[:, :width], expected_ids)
+        np.testing.assert_allclose(distances[:, :width], expected, rtol=1e-4, atol=1e-5)
+        assert (found[:, width:] == -1).all()
+        assert np.isinf(distances[:, width:]).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_flat_is_exact_where_codes_tell_little(metric):
+    """Vectors far from the origin and close together, of very different lengths, zeros, and many equal ones."""
+    random = np.random.default_rng(0)
+    far = 1000 + random.normal(size=(600, 33))
+    lengths = random.normal(size=(600, 33)) * 10.0 ** random.uniform(-18, 12, (600, 1))
+    spikes = np.eye(33)[random.integers(0, 33, 600)] * 1e4 + random.normal(size=(600, 33))
+    grid = random.integers(1, 3, (600, 33))
+    for vectors in (far, lengths, spikes, grid, np.concatenate([far, grid, np.zeros((5, 33))])):
+        vectors = vectors.astype(np.float32)
+        if metric == "cosine":
+            vectors = vectors[(vectors != 0).any(axis=1)]
+        index = FlatIndex(33, metric)
+        index.add(vectors)
+        queries = np.concatenate([vectors[:20], vectors[-3:] + 1])
+        found_distances, found = index.search(queries, 9)
+        rows = vectors if metric != "cosine" else vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        asked = queries if metric != "cosine" else queries / np.linalg.norm(queries, axis=1, keepdims=True)
+        for query, distances, ids in zip(asked, found_distances, found, strict=True):
+            exact = _native.vector_distance(query.astype(np.float32), rows.astype(np.float32), metric == "l2")[0]
+            order = np.lexsort((np.arange(len(exact)), exact if metric == "l2" else -exact))[:9]
+            np.testing.assert_allclose(distances, exact[order], rtol=1e-5 if metric != "cosine" else 1e-4)
+            if metric != "cosine":  # else the index rounds otherwise when it normalises
+                np.testing.assert_array_equal(ids, order)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -280,6 +312,7 @@ def test_memory_is_predicted():
     index = HNSWIndex(50, threads=2)
     index.add(vectors)
     assert index.memory_bytes() == pytest.approx(HNSWIndex.predict_memory_bytes(3000, 50), rel=0.03)
-    flat = FlatIndex(50)
-    flat.add(vectors)
-    assert flat.memory_bytes() == FlatIndex.predict_memory_bytes(3000, 50)
+    for metric in METRICS:
+        flat = FlatIndex(50, metric)
+        flat.add(vectors)
+        assert flat.memory_bytes() == FlatIndex.predict_memory_bytes(3000, 50, metric)
