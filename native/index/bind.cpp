@@ -181,6 +181,7 @@ void bind_index(nb::module_& m) {
   bind_hnsw(m);
   bind_bm25(m);
   bind_kmeans(m);
+  bind_codes(m);
 }
 
 }  // namespace seedbed::index

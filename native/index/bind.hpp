@@ -5,4 +5,5 @@ namespace seedbed::index {
 void bind_index(nanobind::module_& m);
 void bind_flat(nanobind::module_& m);
 void bind_kmeans(nanobind::module_& m);
+void bind_codes(nanobind::module_& m);
 }  // namespace seedbed::index
