@@ -182,6 +182,7 @@ void bind_index(nb::module_& m) {
   bind_bm25(m);
   bind_kmeans(m);
   bind_codes(m);
+  bind_graph(m);
 }
 
 }  // namespace seedbed::index

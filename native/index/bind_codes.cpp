@@ -3,6 +3,7 @@
 #include "index/bind_arrays.hpp"
 #include "index/rabitq.hpp"
 #include "index/rotation.hpp"
+#include "simd/bytes.hpp"
 
 using namespace nanobind::literals;
 
@@ -46,13 +47,32 @@ void bind_codes(nb::module_& m) {
             query.set(row, dim);
             for (std::size_t block = 0; block < blocks; ++block)
               query.estimate(codes.data() + block * bytes, add.data() + block * rabitq::kBlock,
-                             scale.data() + block * rabitq::kBlock, base, estimates.data() + block * rabitq::kBlock);
+                             scale.data() + block * rabitq::kBlock, base, 0.0f,
+                             estimates.data() + block * rabitq::kBlock);
             std::copy_n(estimates.data(), count, out.data() + q * count);
           }
           return out;
         },
         "rows"_a, "centre"_a, "queries"_a, "l2"_a,
         "Squared distances or negative dot products (queries, rows), estimated from one-bit codes of rows - centre.");
+  m.def("byte_products",
+        [](const In<std::int8_t>& query, const In2<std::uint8_t>& codes) {
+          const std::size_t count = codes.shape(0), bytes = query.size();
+          require(codes.shape(1) == bytes && bytes % simd::kByteLane == 0 && bytes <= simd::kLongest,
+                  "query and codes have different lengths, or no multiple of 64");
+          auto out = table<std::int32_t>(2, count);
+          const simd::ByteKernel kernel = simd::byte_kernel(simd::level());
+          for (std::size_t i = 0; i < count; ++i) {
+            const std::uint8_t* group[4];
+            for (std::size_t j = 0; j < 4; ++j) group[j] = codes.data() + std::min(i + j, count - 1) * bytes;
+            std::int32_t four[4];
+            kernel.four(query.data(), group, bytes, four);
+            out.data()[i] = kernel.one(query.data(), group[0], bytes);
+            out.data()[count + i] = four[0];
+          }
+          return out;
+        },
+        "query"_a, "codes"_a, "Dot products of bytes: row 0 one at a time, row 1 by fours.");
   m.def("fastscan_sums",
         [](const In2<std::uint8_t>& codes, const In2<std::uint8_t>& tables, std::size_t addable) {
           const std::size_t count = codes.shape(0), groups = codes.shape(1);

@@ -6,6 +6,7 @@
 namespace seedbed::index {
 
 using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
+using ByteLanes = std::uint8_t __attribute__((vector_size(16), aligned(1), may_alias));
 using IntLanes = std::int32_t __attribute__((vector_size(64), aligned(4), may_alias));
 
 [[gnu::always_inline]] inline Lanes& lanes_at(float* x) { return *reinterpret_cast<Lanes*>(x); }

@@ -59,6 +59,57 @@ Sums code_plain(const float* x, const float* c, std::size_t dim, std::uint8_t* b
 }
 #endif
 
+constexpr float kLargest = 31;  // of an entry, so that eight add up within a byte
+
+struct Range {
+  float slope, offset;  // <q, x_u> = slope * sum of entries + offset
+};
+
+// The entry of a code is the sum over the group's dimensions of |q| + q or |q| - q, which begins at zero, in equal steps.
+[[gnu::always_inline]] inline Range fill_tables(const float* query, std::size_t dim, std::uint8_t* tables) {
+  const Lanes s0 = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
+  const Lanes s1 = {-1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1};
+  const Lanes s2 = {-1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1};
+  const Lanes s3 = {-1, -1, -1, -1, -1, -1, -1, -1, 1, 1, 1, 1, 1, 1, 1, 1};
+  float largest = 0, lowest = 0;
+  for (std::size_t i = 0; i < dim; i += 4) {
+    const float sum = std::abs(query[i]) + std::abs(query[i + 1]) + std::abs(query[i + 2]) + std::abs(query[i + 3]);
+    largest = std::max(largest, sum);
+    lowest -= sum;
+  }
+  const float per_step = largest > 0 ? kLargest / (2 * largest) : 0.0f;
+  for (std::size_t i = 0; i < dim; i += 4) {
+    const float q0 = query[i] * per_step, q1 = query[i + 1] * per_step, q2 = query[i + 2] * per_step,
+                q3 = query[i + 3] * per_step;
+    const float least = std::abs(q0) + std::abs(q1) + std::abs(q2) + std::abs(q3);
+    const Lanes entry = s0 * q0 + s1 * q1 + s2 * q2 + s3 * q3 + (least + 0.5f);
+    *reinterpret_cast<ByteLanes*>(tables + i * 4) = __builtin_convertvector(
+        __builtin_convertvector(entry, IntLanes), ByteLanes);
+  }
+  return {2 * largest / kLargest, lowest};
+}
+
+using Table = Range (*)(const float*, std::size_t, std::uint8_t*);
+
+Range table_plain(const float* query, std::size_t dim, std::uint8_t* tables) { return fill_tables(query, dim, tables); }
+#if defined(__x86_64__)
+[[gnu::target("avx2")]] Range table_avx2(const float* query, std::size_t dim, std::uint8_t* tables) {
+  return fill_tables(query, dim, tables);
+}
+[[gnu::target("avx512f,avx512dq,avx512bw,avx512vl")]] Range table_avx512(const float* query, std::size_t dim,
+                                                                       std::uint8_t* tables) {
+  return fill_tables(query, dim, tables);
+}
+#endif
+
+Table table_kernel() {
+#if defined(__x86_64__)
+  if (simd::level() >= simd::Level::Avx512) return table_avx512;
+  if (simd::level() == simd::Level::Avx2) return table_avx2;
+#endif
+  return table_plain;
+}
+
 Code code_kernel() {
 #if defined(__x86_64__)
   if (simd::level() >= simd::Level::Avx512) return code_avx512;
@@ -78,30 +129,10 @@ Factors encode(const float* x, const float* c, std::size_t dim, bool l2, std::ui
 }
 
 void Query::set(const float* query, std::size_t dim) {
-  const std::size_t groups = dim / 4;
-  tables_.resize(groups * 16);
-  float largest = 0, lowest = 0;
-  for (std::size_t group = 0; group < groups; ++group) {
-    const float* q = query + group * 4;
-    const float sum = std::abs(q[0]) + std::abs(q[1]) + std::abs(q[2]) + std::abs(q[3]);
-    largest = std::max(largest, sum);
-    lowest -= sum;
-  }
-  slope_ = 2 * largest / kLargest;
-  offset_ = lowest;
-  const float per_step = largest > 0 ? kLargest / (2 * largest) : 0.0f;
-  for (std::size_t group = 0; group < groups; ++group) {
-    const float* q = query + group * 4;
-    // The entry of a code is the sum over its dimensions of q + |q| or -q + |q|, which begins at zero.
-    float entry[16];
-    for (unsigned code = 0; code < 16; ++code) {
-      float sum = 0;
-      for (unsigned bit = 0; bit < 4; ++bit) sum += std::abs(q[bit]) + (code >> bit & 1u ? q[bit] : -q[bit]);
-      entry[code] = sum;
-    }
-    for (unsigned code = 0; code < 16; ++code)
-      tables_[group * 16 + code] = static_cast<std::uint8_t>(entry[code] * per_step + 0.5f);
-  }
+  tables_.resize(dim * 4);
+  const Range range = table_kernel()(query, dim, tables_.data());
+  slope_ = range.slope;
+  offset_ = range.offset;
   kernel_ = simd::fastscan_kernel(simd::level());
 }
 

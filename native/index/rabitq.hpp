@@ -33,14 +33,16 @@ Factors encode(const float* x, const float* c, std::size_t dim, bool l2, std::ui
 class Query {
  public:
   void set(const float* query, std::size_t dim);
-  // out[i] = base + add[i] + scale[i] * <q, code i> for the 32 members of a block.
-  void estimate(const std::uint8_t* block, const float* add, const float* scale, float base, float* out) const {
-    kernel_.estimates(block, {tables_.data(), tables_.size() / 16, kAddable}, add, scale, base, slope_, offset_, out);
+  // out[i] = base + add[i] + scale[i] * <q, code i> for the 32 members of a block; bit i of the answer is set where
+  // that is below `limit`.
+  std::uint32_t estimate(const std::uint8_t* block, const float* add, const float* scale, float base, float limit,
+                         float* out) const {
+    return kernel_.estimates(block, {tables_.data(), tables_.size() / 16, kAddable}, add, scale,
+                             {base, slope_, offset_, limit}, out);
   }
 
  private:
   static constexpr std::size_t kAddable = 8;
-  static constexpr float kLargest = 31;
   std::vector<std::uint8_t> tables_;
   float slope_ = 0, offset_ = 0;
   simd::FastScanKernel kernel_{};

@@ -16,10 +16,6 @@ namespace {
 constexpr std::size_t kLine = 64;
 constexpr std::size_t kSegment = 64;  // lines whose sums stay below 2^16 even with entries of eight bits
 
-float estimate(float sum, float add, float scale, float base, float slope, float offset) {
-  return base + add + scale * (slope * sum + offset);
-}
-
 void sums_scalar(const std::uint8_t* codes, const FastScanTables& tables, std::uint32_t* out) {
   std::fill_n(out, kMembers, 0u);
   for (std::size_t group = 0; group < tables.groups; ++group) {
@@ -31,12 +27,16 @@ void sums_scalar(const std::uint8_t* codes, const FastScanTables& tables, std::u
   }
 }
 
-void estimates_scalar(const std::uint8_t* codes, const FastScanTables& tables, const float* add, const float* scale,
-                      float base, float slope, float offset, float* out) {
-  std::uint32_t sums[kMembers];
+std::uint32_t estimates_scalar(const std::uint8_t* codes, const FastScanTables& tables, const float* add,
+                               const float* scale, const Estimate& estimate, float* out) {
+  std::uint32_t sums[kMembers], below = 0;
   sums_scalar(codes, tables, sums);
-  for (std::size_t i = 0; i < kMembers; ++i)
-    out[i] = estimate(static_cast<float>(sums[i]), add[i], scale[i], base, slope, offset);
+  for (std::size_t i = 0; i < kMembers; ++i) {
+    out[i] = estimate.base + add[i] +
+             scale[i] * (estimate.slope * static_cast<float>(sums[i]) + estimate.offset);
+    below |= static_cast<std::uint32_t>(out[i] < estimate.limit) << i;
+  }
+  return below;
 }
 
 #if defined(__x86_64__)
@@ -108,17 +108,22 @@ __attribute__((target("avx2,fma"))) void sums_avx2(const std::uint8_t* codes, co
   for (int i = 0; i < 4; ++i) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out) + i, sums[i]);
 }
 
-__attribute__((target("avx2,fma"))) void estimates_avx2(const std::uint8_t* codes, const FastScanTables& tables,
-                                                        const float* add, const float* scale, float base, float slope,
-                                                        float offset, float* out) {
+__attribute__((target("avx2,fma"))) std::uint32_t estimates_avx2(const std::uint8_t* codes, const FastScanTables& tables,
+                                                                 const float* add, const float* scale,
+                                                                 const Estimate& estimate, float* out) {
   __m256i sums[4];
   all_avx2(codes, tables, sums);
+  const __m256 slope = _mm256_set1_ps(estimate.slope), offset = _mm256_set1_ps(estimate.offset);
+  std::uint32_t below = 0;
   for (int i = 0; i < 4; ++i) {
-    const __m256 product =
-        _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[i]), _mm256_set1_ps(slope), _mm256_set1_ps(offset));
-    const __m256 shift = _mm256_add_ps(_mm256_set1_ps(base), _mm256_loadu_ps(add + 8 * i));
-    _mm256_storeu_ps(out + 8 * i, _mm256_fmadd_ps(_mm256_loadu_ps(scale + 8 * i), product, shift));
+    const __m256 product = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[i]), slope, offset);
+    const __m256 shift = _mm256_add_ps(_mm256_set1_ps(estimate.base), _mm256_loadu_ps(add + 8 * i));
+    const __m256 value = _mm256_fmadd_ps(_mm256_loadu_ps(scale + 8 * i), product, shift);
+    _mm256_storeu_ps(out + 8 * i, value);
+    const __m256 less = _mm256_cmp_ps(value, _mm256_set1_ps(estimate.limit), _CMP_LT_OQ);
+    below |= static_cast<std::uint32_t>(_mm256_movemask_ps(less)) << (8 * i);
   }
+  return below;
 }
 
 SEEDBED_AVX512 void widen(Wide512& sum, __m512i bytes) {
@@ -164,17 +169,22 @@ __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))) void sums
   _mm512_storeu_si512(out + 16, high);
 }
 
-__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))) void estimates_avx512(
-    const std::uint8_t* codes, const FastScanTables& tables, const float* add, const float* scale, float base,
-    float slope, float offset, float* out) {
+__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))) std::uint32_t estimates_avx512(
+    const std::uint8_t* codes, const FastScanTables& tables, const float* add, const float* scale,
+    const Estimate& estimate, float* out) {
   __m512i sums[2];
   all_avx512(codes, tables, &sums[0], &sums[1]);
+  const __m512 slope = _mm512_set1_ps(estimate.slope), offset = _mm512_set1_ps(estimate.offset);
+  std::uint32_t below = 0;
   for (int i = 0; i < 2; ++i) {
-    const __m512 product =
-        _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[i]), _mm512_set1_ps(slope), _mm512_set1_ps(offset));
-    const __m512 shift = _mm512_add_ps(_mm512_set1_ps(base), _mm512_loadu_ps(add + 16 * i));
-    _mm512_storeu_ps(out + 16 * i, _mm512_fmadd_ps(_mm512_loadu_ps(scale + 16 * i), product, shift));
+    const __m512 product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[i]), slope, offset);
+    const __m512 shift = _mm512_add_ps(_mm512_set1_ps(estimate.base), _mm512_loadu_ps(add + 16 * i));
+    const __m512 value = _mm512_fmadd_ps(_mm512_loadu_ps(scale + 16 * i), product, shift);
+    _mm512_storeu_ps(out + 16 * i, value);
+    const __mmask16 less = _mm512_cmp_ps_mask(value, _mm512_set1_ps(estimate.limit), _CMP_LT_OQ);
+    below |= static_cast<std::uint32_t>(less) << (16 * i);
   }
+  return below;
 }
 
 #endif

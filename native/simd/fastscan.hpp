@@ -20,11 +20,15 @@ struct FastScanTables {
   std::size_t addable;  // so many entries always add up to at most 255: 1 for entries of eight bits, 8 for five bits
 };
 
+struct Estimate {
+  float base, slope, offset, limit;
+};
+
 struct FastScanKernel {
   void (*sums)(const std::uint8_t* codes, const FastScanTables& tables, std::uint32_t* out);
-  // out[i] = base + add[i] + scale[i] * (slope * sum[i] + offset)
-  void (*estimates)(const std::uint8_t* codes, const FastScanTables& tables, const float* add, const float* scale,
-                    float base, float slope, float offset, float* out);
+  // out[i] = base + add[i] + scale[i] * (slope * sum[i] + offset); bit i of the answer is set where it is below `limit`.
+  std::uint32_t (*estimates)(const std::uint8_t* codes, const FastScanTables& tables, const float* add,
+                             const float* scale, const Estimate& estimate, float* out);
 };
 
 FastScanKernel fastscan_kernel(Level level);

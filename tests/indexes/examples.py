@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seedbed.indexes import BM25Index, FlatIndex, HNSWIndex, Index
+from seedbed.indexes import BM25Index, FlatIndex, GraphIndex, HNSWIndex, Index
 from seedbed.indexes.loading import INDEXES
 
 COUNT, DIM = 65, 6
@@ -51,6 +51,7 @@ EXAMPLES = {
     "hnsw": Example(
         lambda: HNSWIndex(DIM, m=4, threads=1), _VECTORS, lambda: HNSWIndex.predict_memory_bytes(COUNT, DIM, m=4)
     ),
+    "graph": Example(lambda: GraphIndex(DIM, threads=1), _VECTORS, lambda: GraphIndex.predict_memory_bytes(COUNT, DIM)),
     "bm25": Example(BM25Index, _TEXTS, lambda: BM25Index.predict_memory_bytes(COUNT, 4.6, 25), slack=0.25),
 }
 KINDS = [index.kind for index in INDEXES]

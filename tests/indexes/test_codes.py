@@ -100,3 +100,14 @@ def test_rabitq_of_the_centre_itself_is_exact():
     rows = np.ones((3, 32), dtype=np.float32)
     found = _native.rabitq_estimate(rows, rows[0], np.zeros((1, 32), dtype=np.float32), True)
     np.testing.assert_array_equal(found, [[32.0] * 3])
+
+
+@pytest.mark.parametrize("bytes_", [64, 192, 1536, 65536])
+def test_byte_products_are_exact(level, bytes_):
+    random = np.random.default_rng(bytes_)
+    query = random.integers(-127, 128, bytes_, dtype=np.int8)
+    codes = random.integers(0, 256, (5, bytes_), dtype=np.uint8)
+    codes[0], codes[1] = 255, np.where(query > 0, 255, 0)
+    expected = codes.astype(np.int64) @ query.astype(np.int64)
+    for row in _native.byte_products(query, codes):
+        np.testing.assert_array_equal(row, expected)

@@ -9,6 +9,7 @@ from ..core.errors import ConfigError, DataError, FormatError
 from .base import Index
 from .bm25 import BM25Index
 from .flat import FlatIndex
+from .graph import GraphIndex
 from .hnsw import HNSWIndex
 from .storage import Stored, read_sections
 
@@ -23,6 +24,7 @@ class _Loadable(Index, Protocol):
 INDEXES: tuple[type[_Loadable], ...] = (
     FlatIndex,
     HNSWIndex,
+    GraphIndex,
     BM25Index,
 )
 

@@ -1,0 +1,183 @@
+// A proximity graph whose points are codes: a walk reads eighth-precision or one-bit codes, and what it finds is ranked
+// by sixteen bits (fixed_points.hpp).
+//
+// The graph has one layer: each slot has up to `degree` links, chosen by the neighbour heuristic of HNSW (Malkov &
+// Yashunin, Algorithm 4) when points are added one after another, and free places are filled with the closest of what
+// the heuristic left out. Walks begin at the best of a sample of slots. With one-bit codes each slot also has blocks in which the codes
+// of its neighbours, relative to itself, lie together for one fast scan (SymphonyQG; rabitq.hpp).
+//
+// Exact copies of a point form a ring (`ring`) of which one stands in the graph, so that thousands of equal vectors
+// neither crowd each other's links nor hide. Removed slots stay as stepping stones until a fifth of the graph is removed;
+// then the links around them are mended and the slots closed up (as FreshDiskANN does).
+//
+// Concurrency. Any number of searches run together; changes come one at a time and let searches in between.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "index/fixed_points.hpp"
+#include "index/gate.hpp"
+#include "index/hnsw.hpp"
+#include "index/rabitq.hpp"
+#include "index/spin_lock.hpp"
+
+namespace seedbed::index {
+
+enum class Metric { Cosine, Dot, L2 };
+
+struct GraphSettings {
+  std::size_t dim = 0;
+  Metric metric = Metric::Cosine;
+  std::size_t degree = 32, ef_construction = 200;
+  bool one_bit = true;
+  std::uint64_t seed = 0;
+};
+
+// How a search goes about: a walk on codes, or on sixteen bits to tell the loss of the graph from that of the codes.
+struct GraphSearch {
+  std::size_t k = 10, width = 64, rerank = 0;
+  bool exact_walk = false;
+  std::size_t threads = 1;
+};
+
+// What one walk needs besides the graph; kept and used again.
+struct Walk {
+  std::vector<std::uint16_t> visited;
+  std::uint16_t epoch = 0;
+  std::vector<Near> pool;                 // sorted; Near.slot's top bit marks an expanded entry
+  std::vector<Near> candidates, results;  // heaps of the filtered search
+  std::vector<Slot> fresh, buffer;
+  std::vector<float> values;
+  Array<float> turned;
+  ByteQuery query;
+  rabitq::Query table;
+
+  void start(std::size_t slots);
+  bool visit(Slot slot) {
+    if (visited[slot] == epoch) return false;
+    visited[slot] = epoch;
+    return true;
+  }
+};
+
+struct GraphState {  // what a file holds; views are into the index
+  FixedPoints::State points;
+  std::span<const std::int64_t> labels;
+  std::span<const std::uint8_t> flags, blocks;
+  std::span<const Slot> ring, links, entries;
+  std::size_t sampled_at = 0, unchecked = 0;
+};
+
+class Graph {
+ public:
+  enum Flag : std::uint8_t { kRemoved = 1, kAlias = 2 };
+
+  explicit Graph(const GraphSettings& settings);
+
+  // Rows are finite and already normalised where the metric asks for it. Throws std::invalid_argument
+  // on an id that is there already or twice, and then nothing is added.
+  void add(const float* rows, const std::int64_t* ids, std::size_t count, std::size_t threads);
+
+  // Throws std::invalid_argument on an id that is not there, and then nothing is removed.
+  void remove(const std::int64_t* ids, std::size_t count);
+
+  // Writes (count, k) distances and ids, closest first, padded with infinity and -1. `allowed`: null, or the
+  // ids that may be returned (unknown ones are ignored).
+  void search(const float* queries, std::size_t count, const GraphSearch& how,
+              const std::vector<std::int64_t>* allowed, float* distances, std::int64_t* ids) const;
+
+  // The vectors of `ids` as they are kept, (count, dim). Throws std::invalid_argument on an id that is not there.
+  void vectors(const std::int64_t* ids, std::size_t count, float* out) const;
+
+  // Takes views of arrays that the caller keeps alive. Throws std::invalid_argument unless all is consistent.
+  void restore(const GraphState& state);
+  GraphState state() const;
+
+  std::size_t size() const;
+  std::size_t memory_bytes() const;
+  std::size_t dim() const { return settings_.dim; }
+  std::vector<std::int64_t> ids() const;
+  static std::size_t predict_memory_bytes(const GraphSettings& settings, std::size_t count);
+
+ private:
+  static constexpr std::size_t kEntries = 64;
+  static constexpr std::size_t kSlice = 1024;  // searches get a turn after so many insertions
+
+  std::size_t degree() const { return settings_.degree; }
+  const Slot* links(Slot slot) const { return links_.data() + std::size_t{slot} * degree(); }
+  Slot* mutable_links(Slot slot) { return links_.writable() + std::size_t{slot} * degree(); }
+  bool removed(Slot slot) const { return flags_[slot] & kRemoved; }
+  bool in_graph(Slot slot) const { return !(flags_[slot] & kAlias); }
+
+  // graph_search.cpp
+  Near best_entry(const ByteQuery& query, Walk& walk) const;
+  void search_blocks(std::size_t width, std::size_t keep, Walk& walk) const;
+  void search_filtered(std::size_t width, Walk& walk, const std::vector<std::uint8_t>* mask) const;
+  void search_links(std::size_t width, bool exact, Walk& walk) const;
+  void scan(std::span<const Slot> slots, std::size_t keep, Walk& walk) const;
+  void rerank(std::size_t keep, Walk& walk) const;
+  bool admitted(Slot slot, const std::vector<std::uint8_t>* mask) const;
+  float reported(float value) const;
+  void emit(std::span<const Near> found, const std::vector<std::uint8_t>* mask, std::size_t k, float* distances,
+            std::int64_t* ids) const;
+  void need_label_map() const;
+  std::unique_ptr<Walk> borrow_walk() const;
+  void give_back(std::unique_ptr<Walk> walk) const;
+
+  // graph_build.cpp
+  void add_slice(const float* rows, const std::int64_t* ids, std::size_t count, std::size_t threads);
+  void choose_entries(std::size_t count);
+  void add_entry(Slot slot);
+  template <class Work>
+  void for_slots(Slot first, std::size_t count, std::size_t threads, const Work& work);
+  void insert_all(Slot first, std::size_t count, std::size_t threads);
+  void insert(Slot slot, Walk& walk);
+  bool join_ring(Slot slot, std::span<const Near> near);
+  void neighbourhood(Slot slot, Walk& walk) const;
+  void connect(Slot slot, std::vector<Near>& near, Walk& walk);
+  void link_back(Slot from, Near to, Walk& walk);
+  void weigh(Slot from, std::span<const Slot> slots, Walk& walk) const;
+  void select(std::vector<Near>& near, std::size_t limit, Walk& walk) const;
+  const Slot* links_now(Slot slot, Slot* buffer) const;
+  std::atomic_flag* lock_of(Slot slot) const { return slot_locks_.empty() ? nullptr : &slot_locks_[slot]; }
+  void reconnect();
+  void finish(std::size_t threads);
+  void fill(Slot slot, Walk& walk);
+  void need_stale() { stale_.resize(labels_.size(), 0); }
+
+  // graph_blocks.cpp
+  static std::size_t block_stride(const GraphSettings& settings);
+  void append_blocks(std::size_t total);
+  void clear_blocks(Slot slot);
+  void encode_blocks(Slot slot, Walk& walk);
+  void rename_blocks(Slot slot, const std::vector<Slot>& renamed);
+
+  // graph_remove.cpp
+  void detach(Slot slot);
+  void mend();
+  void close_up(const std::vector<Slot>& kept);
+  void cut(std::size_t count);
+  void rebuild();
+
+  GraphSettings settings_;
+  std::size_t block_stride_;
+  FixedPoints points_;
+  Array<std::int64_t> labels_;
+  Array<std::uint8_t> flags_, blocks_;
+  Array<Slot> ring_, links_, entries_;
+  std::vector<std::uint8_t> stale_;  // links changed since the slot was filled and its blocks were encoded
+  std::size_t live_ = 0, removed_in_graph_ = 0, unchecked_ = 0, sampled_at_ = 0;
+
+  mutable LabelMap map_;
+  mutable std::atomic<bool> mapped_ = true;
+  mutable std::mutex map_mutex_, walk_mutex_;
+  mutable std::vector<std::unique_ptr<Walk>> walks_;
+  Gate gate_;
+  mutable std::vector<std::atomic_flag> slot_locks_;  // only while several threads change links
+};
+
+}  // namespace seedbed::index
