@@ -2,7 +2,10 @@
 #include "index/bind.hpp"
 
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
+
+#include <string>
 
 #include "index/bind_arrays.hpp"
 #include "index/bm25.hpp"
@@ -91,9 +94,22 @@ void bind_hnsw(nb::module_& m) {
       .def("__len__", &Hnsw::size);
 }
 
+Bm25Variant bm25_variant(const std::string& name) {
+  if (name == "lucene") return Bm25Variant::Lucene;
+  if (name == "robertson") return Bm25Variant::Robertson;
+  if (name == "atire") return Bm25Variant::Atire;
+  if (name == "bm25+") return Bm25Variant::Plus;
+  if (name == "bm25l") return Bm25Variant::L;
+  throw std::invalid_argument("unknown variant of BM25");
+}
+
 void bind_bm25(nb::module_& m) {
   nb::class_<Bm25>(m, "Bm25")
-      .def(nb::init<double, double>(), "k1"_a, "b"_a)
+      .def("__init__",
+           [](Bm25* self, const std::string& variant, double k1, double b, double delta) {
+             new (self) Bm25(bm25_variant(variant), k1, b, delta);
+           },
+           "variant"_a, "k1"_a, "b"_a, "delta"_a)
       .def("add",
            [](Bm25& self, const In<std::uint32_t>& terms, const In<std::int64_t>& offsets, const In<std::int64_t>& ids,
               std::size_t vocabulary) {

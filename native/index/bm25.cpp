@@ -1,12 +1,8 @@
 #include "index/bm25.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <stdexcept>
 #include <string>
-
-#include "index/parallel.hpp"
 
 namespace seedbed::index {
 namespace {
@@ -29,14 +25,6 @@ void require_distinct(const std::int64_t* ids, std::size_t count) {
 
 }  // namespace
 
-template <class Visit>
-void Bm25::each_posting(std::uint32_t term, const Visit& visit) const {
-  if (std::size_t{term} + 1 < term_offsets_.size())
-    for (std::uint64_t i = term_offsets_[term]; i < term_offsets_[term + 1]; ++i) visit(documents_[i], counts_[i]);
-  if (term < recent_.size())
-    for (const Posting& one : recent_[term]) visit(one.document, one.count);
-}
-
 void Bm25::add(const std::uint32_t* terms, const std::int64_t* offsets, const std::int64_t* ids, std::size_t count,
                std::size_t vocabulary) {
   const Exclusive lock(turnstile_, access_);
@@ -46,7 +34,11 @@ void Bm25::add(const std::uint32_t* terms, const std::int64_t* offsets, const st
       throw std::invalid_argument("id " + std::to_string(ids[i]) + " is in the index already");
   if (labels_.size() + count >= 0xFFFFFFF0u) throw std::invalid_argument("the index would hold too many documents");
   if (vocabulary > recent_.size()) recent_.resize(vocabulary);
-  if (vocabulary > frequency_.size()) frequency_.resize(vocabulary, 0);
+  if (vocabulary > frequency_.size()) {
+    frequency_.resize(vocabulary, 0);
+    bounds_.resize(vocabulary, 0.0f);
+  }
+  const double per_length = saturation_ * b_ / bounds_average_, fixed = saturation_ * (1 - b_);
   std::vector<std::uint32_t> sorted;
   for (std::size_t i = 0; i < count; ++i) {
     const auto document = static_cast<std::uint32_t>(labels_.size());
@@ -55,9 +47,15 @@ void Bm25::add(const std::uint32_t* terms, const std::int64_t* offsets, const st
     for (std::size_t j = 0; j < sorted.size();) {
       std::size_t end = j;
       while (end < sorted.size() && sorted[end] == sorted[j]) ++end;
-      recent_[sorted[j]].push_back({document, static_cast<std::uint32_t>(end - j)});
-      ++frequency_[sorted[j]];
-      own_terms_.push_back(sorted[j]);
+      const std::uint32_t term = sorted[j], times = static_cast<std::uint32_t>(end - j);
+      recent_[term].documents.push_back(document);
+      recent_[term].counts.push_back(times);
+      ++frequency_[term];
+      own_terms_.push_back(term);
+      own_counts_.push_back(times);
+      const double norm = fixed + per_length * static_cast<double>(sorted.size());
+      bounds_[term] = std::max(bounds_[term], static_cast<float>(times / (times + norm)));
+      ++recent_count_;
       j = end;
     }
     own_offsets_.push_back(own_terms_.size());
@@ -68,6 +66,9 @@ void Bm25::add(const std::uint32_t* terms, const std::int64_t* offsets, const st
     total_length_ += sorted.size();
     ++live_;
   }
+  changed_since_bounds_ += count;
+  if (recent_count_ * 4 > documents_.size() + recent_count_) compact();
+  refresh_bounds();
 }
 
 void Bm25::remove(const std::int64_t* ids, std::size_t count) {
@@ -84,70 +85,9 @@ void Bm25::remove(const std::int64_t* ids, std::size_t count) {
     total_length_ -= lengths_[document];
     --live_;
   }
+  changed_since_bounds_ += count;
   if ((labels_.size() - live_) * 5 > labels_.size()) compact();
-}
-
-void Bm25::search(const std::uint32_t* terms, const std::int64_t* offsets, std::size_t count, std::size_t k,
-                  const std::vector<std::int64_t>* allowed, std::size_t threads, float* scores,
-                  std::int64_t* ids) const {
-  std::fill(scores, scores + count * k, -std::numeric_limits<float>::infinity());
-  std::fill(ids, ids + count * k, std::int64_t{-1});
-  std::unique_lock gate(turnstile_);
-  const std::shared_lock lock(access_);
-  gate.unlock();
-  if (live_ == 0 || k == 0) return;
-
-  std::vector<std::uint8_t> hidden = removed_;
-  if (allowed) {
-    std::fill(hidden.begin(), hidden.end(), std::uint8_t{1});
-    for (std::int64_t label : *allowed) {
-      const std::uint32_t document = map_.find(label, labels_.data());
-      if (document != LabelMap::kNone) hidden[document] = 0;
-    }
-  }
-  const double average = std::max(1.0, static_cast<double>(total_length_)) / static_cast<double>(live_);
-  std::vector<float> norms(lengths_.size());
-  for (std::size_t i = 0; i < norms.size(); ++i) norms[i] = static_cast<float>(k1_ * (1.0 - b_ + b_ * lengths_[i] / average));
-
-  struct Work {
-    std::vector<float> sums;
-    std::vector<std::uint32_t> touched, query;
-  };
-  std::vector<Work> work(std::max<std::size_t>(1, std::min(threads, count)));
-  parallel_for(count, threads, [&](std::size_t worker, std::size_t q) {
-    auto& [sums, touched, query] = work[worker];
-    sums.resize(labels_.size(), 0.0f);
-    touched.clear();
-    query.assign(terms + offsets[q], terms + offsets[q + 1]);
-    std::sort(query.begin(), query.end());
-    for (std::size_t i = 0; i < query.size();) {
-      const std::uint32_t term = query[i];
-      std::size_t end = i;
-      while (end < query.size() && query[end] == term) ++end;
-      const double repeated = static_cast<double>(end - i);
-      i = end;
-      if (term >= frequency_.size() || frequency_[term] == 0) continue;
-      const double holders = frequency_[term];
-      const auto weight =
-          static_cast<float>(repeated * std::log(1.0 + (static_cast<double>(live_) - holders + 0.5) / (holders + 0.5)));
-      each_posting(term, [&](std::uint32_t document, std::uint32_t times) {
-        if (hidden[document]) return;
-        const auto tf = static_cast<float>(times);
-        if (sums[document] == 0.0f) touched.push_back(document);
-        sums[document] += weight * tf / (tf + norms[document]);
-      });
-    }
-    const auto better = [&sums = sums](std::uint32_t a, std::uint32_t b) {
-      return sums[a] > sums[b] || (sums[a] == sums[b] && a < b);
-    };
-    const std::size_t found = std::min(k, touched.size());
-    std::partial_sort(touched.begin(), touched.begin() + static_cast<std::ptrdiff_t>(found), touched.end(), better);
-    for (std::size_t i = 0; i < found; ++i) {
-      scores[q * k + i] = sums[touched[i]];
-      ids[q * k + i] = labels_[touched[i]];
-    }
-    for (std::uint32_t document : touched) sums[document] = 0.0f;
-  });
+  refresh_bounds();
 }
 
 // Everything live into the flat arrays, documents renumbered in their order.
@@ -182,7 +122,30 @@ void Bm25::compact() {
   documents_.swap(documents);
   counts_.swap(counts);
   recent_.assign(vocabulary, {});
+  recent_count_ = 0;
   count_documents();
+}
+
+double Bm25::average_length() const {
+  return std::max(1.0, static_cast<double>(total_length_)) / static_cast<double>(std::max<std::size_t>(live_, 1));
+}
+
+// The bounds hold for shorter averages as they are and for longer ones when they are raised in proportion, as a search does;
+// taking them anew when an eighth of the documents has changed keeps them sharp, at a constant cost a document.
+void Bm25::refresh_bounds() {
+  if (changed_since_bounds_ * 8 <= live_) return;
+  changed_since_bounds_ = 0;
+  bounds_average_ = average_length();
+  bounds_.assign(frequency_.size(), 0.0f);
+  const double per_length = saturation_ * b_ / bounds_average_, fixed = saturation_ * (1 - b_);
+  for (std::size_t document = 0; document < labels_.size(); ++document) {
+    if (removed_[document]) continue;
+    const double norm = fixed + per_length * lengths_[document];
+    for (std::uint64_t i = own_offsets_[document]; i < own_offsets_[document + 1]; ++i) {
+      float& bound = bounds_[own_terms_[i]];
+      bound = std::max(bound, static_cast<float>(own_counts_[i] / (own_counts_[i] + norm)));
+    }
+  }
 }
 
 // Lengths, frequencies and each document's terms, from the flat arrays alone.
@@ -195,6 +158,7 @@ void Bm25::count_documents() {
   frequency_.assign(vocabulary, 0);
   own_offsets_.assign(count + 1, 0);
   own_terms_.resize(documents_.size());
+  own_counts_.resize(documents_.size());
   for (std::size_t i = 0; i < documents_.size(); ++i) {
     lengths_[documents_[i]] += counts_[i];
     total_length_ += counts_[i];
@@ -204,11 +168,16 @@ void Bm25::count_documents() {
   std::vector<std::uint64_t> place(own_offsets_.begin(), own_offsets_.end() - 1);
   for (std::size_t term = 0; term < vocabulary; ++term) {
     frequency_[term] = static_cast<std::uint32_t>(term_offsets_[term + 1] - term_offsets_[term]);
-    for (std::uint64_t i = term_offsets_[term]; i < term_offsets_[term + 1]; ++i)
-      own_terms_[place[documents_[i]]++] = static_cast<std::uint32_t>(term);
+    for (std::uint64_t i = term_offsets_[term]; i < term_offsets_[term + 1]; ++i) {
+      const std::uint64_t at = place[documents_[i]]++;
+      own_terms_[at] = static_cast<std::uint32_t>(term);
+      own_counts_[at] = counts_[i];
+    }
   }
   map_.clear(count);
   for (std::uint32_t document = 0; document < count; ++document) map_.insert(labels_[document], document, labels_.data());
+  changed_since_bounds_ = count + 1;
+  refresh_bounds();
 }
 
 Bm25State Bm25::compacted_state() {
@@ -227,13 +196,18 @@ void Bm25::restore(const Bm25State& state) {
               state.labels.size() < 0xFFFFFFF0u && state.term_offsets.size() < 0xFFFFFFF0u,
           "the postings do not belong together");
   for (std::size_t i = 0; i < state.documents.size(); ++i)
-    require(state.documents[i] < state.labels.size() && state.counts[i] > 0, "a posting names no document");
+    require(state.documents[i] < state.labels.size() && state.counts[i] > 0 && state.counts[i] < 0x80000000u,
+            "a posting names no document");
+  for (std::size_t term = 0; term + 1 < state.term_offsets.size(); ++term)
+    for (std::uint64_t i = state.term_offsets[term] + 1; i < state.term_offsets[term + 1]; ++i)
+      require(state.documents[i - 1] < state.documents[i], "the postings are out of order");
   const Exclusive lock(turnstile_, access_);
   labels_.borrow(state.labels);
   term_offsets_.borrow(state.term_offsets);
   documents_.borrow(state.documents);
   counts_.borrow(state.counts);
   recent_.assign(state.term_offsets.size() - 1, {});
+  recent_count_ = 0;
   count_documents();
 }
 
@@ -245,10 +219,10 @@ std::size_t Bm25::size() const {
 std::size_t Bm25::memory_bytes() const {
   const std::shared_lock lock(access_);
   std::size_t recent = recent_.capacity() * sizeof(recent_[0]);
-  for (const auto& list : recent_) recent += list.capacity() * sizeof(Posting);
+  for (const Recent& list : recent_) recent += (list.documents.capacity() + list.counts.capacity()) * 4;
   return recent + labels_.bytes() + term_offsets_.bytes() + documents_.bytes() + counts_.bytes() + map_.bytes() +
          frequency_.capacity() * 4 + lengths_.capacity() * 4 + removed_.capacity() + own_offsets_.capacity() * 8 +
-         own_terms_.capacity() * 4;
+         (own_terms_.capacity() + own_counts_.capacity() + bounds_.capacity()) * 4;
 }
 
 }  // namespace seedbed::index

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,13 @@ from .analysis import Analyzer, AnalyzerConfig
 from .base import Found, Ids, as_data_error, check_filter, check_ids, check_size, next_ids
 from .storage import Stored, write_sections
 
+Variant = Literal["lucene", "robertson", "atire", "bm25l", "bm25+"]
+
 _ARRAYS = {"labels": np.int64, "term_offsets": np.uint64, "documents": np.uint32, "counts": np.uint32}
 
 
 class BM25Index:
-    """Ranks texts by the words that they share with the query (Lucene's variant of BM25).
+    """Ranks texts by the words that they share with the query.
 
     >>> index = BM25Index()
     >>> index.add(texts)
@@ -32,18 +34,33 @@ class BM25Index:
     Args:
         k1: how slowly a word's repetitions saturate.
         b: how much long documents are discounted, 0 to 1.
+        variant: "lucene", "robertson", "atire", "bm25l" or "bm25+" (Kamphuis et al., ECIR 2020, table 1).
+        delta: what bm25l and bm25+ add for an occurrence, however long the document.
         analyzer: how text becomes terms.
+
+    Raises:
+        ConfigError: a number lies outside its range, or the variant is unknown.
     """
 
     kind = "bm25"
 
-    def __init__(self, k1: float = 1.2, b: float = 0.75, analyzer: AnalyzerConfig | None = None) -> None:
-        if not (0 <= k1 < 1e6 and 0 <= b <= 1):
-            raise ConfigError(f"k1 must be at least 0 and b between 0 and 1, not {k1} and {b}")
-        self.k1, self.b = float(k1), float(b)
+    def __init__(
+        self,
+        k1: float = 1.2,
+        b: float = 0.75,
+        analyzer: AnalyzerConfig | None = None,
+        *,
+        variant: str = "lucene",
+        delta: float = 0.5,
+    ) -> None:
+        if not (0 <= k1 < 1e6 and 0 <= b <= 1 and 0 <= delta < 1e6):
+            raise ConfigError(f"k1 and delta must be at least 0 and b between 0 and 1, not {k1}, {delta} and {b}")
+        if variant not in get_args(Variant):
+            raise ConfigError(f"variant '{variant}' is unknown (known: {', '.join(get_args(Variant))})")
+        self.k1, self.b, self.variant, self.delta = float(k1), float(b), variant, float(delta)
         self._analyze = Analyzer(analyzer)
         self._vocabulary: dict[str, int] = {}
-        self._postings = _native.Bm25(self.k1, self.b)
+        self._postings = _native.Bm25(self.variant, self.k1, self.b, self.delta)
         self._highest = -1
         self._changing = threading.Lock()
 
@@ -107,6 +124,8 @@ class BM25Index:
             settings = {
                 "k1": self.k1,
                 "b": self.b,
+                "variant": self.variant,
+                "delta": self.delta,
                 "analyzer": self._analyze.config.model_dump(mode="json"),
                 "highest": self._highest,
             }
@@ -118,7 +137,8 @@ class BM25Index:
     @classmethod
     def from_stored(cls, stored: Stored) -> Self:
         analyzer = build(AnalyzerConfig, stored.setting("analyzer", dict), where=stored.path)
-        index = cls(stored.setting("k1", float), stored.setting("b", float), analyzer)
+        variant, delta = stored.setting("variant", str), stored.setting("delta", float)
+        index = cls(stored.setting("k1", float), stored.setting("b", float), analyzer, variant=variant, delta=delta)
         try:
             words = stored.array("vocabulary", np.uint8).tobytes().decode()
             index._postings.restore(**{name: stored.array(name, dtype) for name, dtype in _ARRAYS.items()})
