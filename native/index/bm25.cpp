@@ -121,7 +121,7 @@ void Bm25::compact() {
   term_offsets_.swap(term_offsets);
   documents_.swap(documents);
   counts_.swap(counts);
-  recent_.assign(vocabulary, {});
+  recent_ = std::vector<Recent>(vocabulary);
   recent_count_ = 0;
   count_documents();
 }
@@ -174,6 +174,11 @@ void Bm25::count_documents() {
       own_counts_[at] = counts_[i];
     }
   }
+  lengths_.shrink_to_fit();  // documents that came one by one left room behind
+  removed_.shrink_to_fit();
+  own_offsets_.shrink_to_fit();
+  own_terms_.shrink_to_fit();
+  own_counts_.shrink_to_fit();
   map_.clear(count);
   for (std::uint32_t document = 0; document < count; ++document) map_.insert(labels_[document], document, labels_.data());
   changed_since_bounds_ = count + 1;
@@ -206,7 +211,7 @@ void Bm25::restore(const Bm25State& state) {
   term_offsets_.borrow(state.term_offsets);
   documents_.borrow(state.documents);
   counts_.borrow(state.counts);
-  recent_.assign(state.term_offsets.size() - 1, {});
+  recent_ = std::vector<Recent>(state.term_offsets.size() - 1);
   recent_count_ = 0;
   count_documents();
 }

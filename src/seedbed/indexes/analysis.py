@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 from ..core.config import Config
+from ..core.errors import ConfigError
 
 # Lucene's list (EnglishAnalyzer.ENGLISH_STOP_WORDS_SET).
 ENGLISH_STOP_WORDS = frozenset(
@@ -27,17 +29,26 @@ _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 class AnalyzerConfig(Config):
     """How text becomes terms."""
 
-    identifiers: bool = True  # also index the parts of dotted names, snake_case and camelCase
-    stop_words: bool = True  # leave out the most common English words
-    stem_plurals: bool = True  # "files" and "file" are one term (Harman's S stemmer)
+    identifiers: bool = True
+    """also index the parts of dotted names, snake_case and camelCase"""
+    stop_words: bool | tuple[str, ...] = True
+    """leave out the most common English words, or the words given here"""
+    stemmer: str = "english"
+    """a language of Snowball, `plural` (files and file are one term: Harman's S stemmer), or `none`"""
 
 
 class Analyzer:
-    """Callable from text to its list of terms, in the text's order."""
+    """Callable from text to its list of terms, in the text's order.
+
+    Raises:
+        ConfigError: Snowball has no such language.
+    """
 
     def __init__(self, config: AnalyzerConfig | None = None) -> None:
         self.config = config or AnalyzerConfig()
-        self._stop = ENGLISH_STOP_WORDS if self.config.stop_words else frozenset[str]()
+        words = self.config.stop_words
+        self._stop = ENGLISH_STOP_WORDS if words is True else frozenset(word.lower() for word in words or ())
+        self._stem = _stemmer(self.config.stemmer)
         self._known: dict[str, tuple[str, ...]] = {}  # texts repeat their words
 
     def __call__(self, text: str) -> list[str]:
@@ -67,8 +78,20 @@ class Analyzer:
         return tuple(dict.fromkeys(self._finish(term) for term in distinct))
 
     def _finish(self, word: str) -> str:
-        word = word.lower()
-        return _singular(word) if self.config.stem_plurals else word
+        return self._stem(word.lower())
+
+
+def _stemmer(name: str) -> Callable[[str], str]:
+    if name == "none":
+        return str
+    if name == "plural":
+        return _singular
+    import Stemmer  # Snowball's own C library
+
+    if name not in Stemmer.algorithms():
+        raise ConfigError(f"stemmer '{name}' is unknown (known: none, plural, {', '.join(Stemmer.algorithms())})")
+    # One for each caller: a stemmer holds the word that it works on.
+    return lambda word: str(Stemmer.Stemmer(name, 0).stemWord(word))
 
 
 def _singular(word: str) -> str:

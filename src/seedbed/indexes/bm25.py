@@ -115,7 +115,7 @@ class BM25Index:
     def predict_memory_bytes(count: int, terms: float, vocabulary: int) -> int:
         """Memory of `count` texts with `terms` distinct terms each on average, from a vocabulary of so many."""
         postings = round(count * terms)
-        return 18 * postings + 36 * count + 140 * vocabulary
+        return 16 * postings + 32 * count + 170 * vocabulary
 
     def save(self, path: str | Path) -> None:
         with self._changing:
