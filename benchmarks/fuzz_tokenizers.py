@@ -10,18 +10,10 @@ and the first text that does not come back. The seed of the failing round is pri
 
 from __future__ import annotations
 
-import argparse
 import base64
 import contextlib
-import faulthandler
 import json
-import os
 import random
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.fuzzing import damaged, main
 
 # fmt: off
 _PIECES = (
@@ -79,24 +73,6 @@ def random_bytes(generator: random.Random) -> bytes:
         if data:
             data[generator.randrange(len(data))] = generator.randrange(256)
     return bytes(data[: generator.randint(0, len(data))])
-
-
-def damaged(data: bytes, generator: random.Random) -> bytes:
-    changed = bytearray(data)
-    for _ in range(generator.randint(1, 6)):
-        at = generator.randrange(len(changed) + 1)
-        kind = generator.randrange(5)
-        if kind == 0:
-            changed[at : at + generator.randint(0, 40)] = b""
-        elif kind == 1:
-            changed[at:at] = generator.randbytes(generator.randint(1, 8))
-        elif kind == 2 and changed:
-            changed[at % len(changed)] ^= 1 << generator.randrange(8)
-        elif kind == 3:
-            changed[at : at + 4] = generator.choice((b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\xff\xff\xff\x7f"))
-        else:
-            changed[at:at] = changed[at : at + generator.randint(1, 30)]
-    return bytes(changed)
 
 
 def damaged_json(document: Any, generator: random.Random) -> Any:
@@ -308,68 +284,5 @@ class Fuzzer:
             pass
 
 
-def run(minutes: float, first: int) -> None:
-    faulthandler.enable()
-    with tempfile.TemporaryDirectory() as folder:
-        fuzzer = Fuzzer(Path(folder))
-        ends = time.monotonic() + 60 * minutes
-        seed = first
-        said = time.monotonic()
-        while time.monotonic() < ends:
-            Path(folder, "seed").write_text(str(seed))
-            try:
-                fuzzer.round(seed)
-            except BaseException:
-                print(f"round {seed} failed", file=sys.stderr)
-                raise
-            seed += 1
-            if time.monotonic() > said + 60:
-                print(f"{seed - first:,} rounds", flush=True)
-                said = time.monotonic()
-        print(f"{seed - first:,} rounds without a finding: {dict(fuzzer.done)}", flush=True)
-
-
-def build(folder: Path) -> Path:
-    root = Path(__file__).parents[1]
-    target = folder / "package"
-    command = [
-        *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(root)),
-        "--config-settings=cmake.define.SEEDBED_SANITIZE=ON",
-        f"--config-settings=build-dir={folder / 'build'}",
-        "--config-settings=install.strip=false",
-    ]
-    subprocess.run(command, check=True, env=os.environ | {"PIP_CONSTRAINT": str(root / "constraints.txt")})
-    return target
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Fuzz the tokenizers under sanitizers.")
-    parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--first", type=int, default=0, help="the seed of the first round")
-    parser.add_argument("--plain", action="store_true", help="in this process, without sanitizers")
-    options = parser.parse_args()
-    if options.plain:
-        run(options.minutes, options.first)
-        return
-    compiler = os.environ.get("CXX") or shutil.which("g++") or "c++"
-    libraries = [
-        subprocess.run(
-            [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        for name in ("libasan.so", "libubsan.so")
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        target = build(Path(folder))
-        environment = os.environ | {
-            "LD_PRELOAD": " ".join(libraries),
-            "PYTHONPATH": f"{target}{os.pathsep}{Path(__file__).parents[1]}",
-            "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1",  # the interpreter leaks
-            "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
-        }
-        command = [sys.executable, "-m", "benchmarks.fuzz_tokenizers", "--plain"]
-        command += ["--minutes", str(options.minutes), "--first", str(options.first)]
-        raise SystemExit(subprocess.run(command, env=environment).returncode)
-
-
 if __name__ == "__main__":
-    main()
+    main("benchmarks.fuzz_tokenizers", "the tokenizers", Fuzzer)
