@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import json
 import random
 from collections import Counter
@@ -28,9 +29,9 @@ from benchmarks.fuzzing import damaged, main
 _PIECES = (
     "a", "Z", "s", "t", "re", "ll", "VE", "the", "Hello", "don't", "It'S", "'", "'s", "'LL", "x" * 70, "0",
     "12345", " ", "  ", " " * 40, "\t", "\n", "\r\n", "\n  \n", "\x0b", "\x85", "\xa0", "\u3000", "\u2028",
-    "\u200b", "\u200d", "!", "/", "((", "...", "_", "-", "$", "\x00", "\x1c", "\x7f", "�", "\ufeff", "▁", "▁▁",
-    "##", "</s>", "<unk>", "<0x41>", "é", "é", "̣́", "ß", "ſ", "ǅ", "İ", "ﬁ", "㌔", "½", "Ⅷ", "٣", "ʰ", "中文字",
-    "日本", "アガ", "한", "한국어", "नमस्ते", "สวัสดี", "שָׁלוֹם", "مرحبا", "👩🏽\u200d🔬", "🇩🇪", "𝔘𝔫", "\U0010ffff",
+    "\u200b", "\u200d", "!", "/", "((", "...", "_", "-", "$", "\x00", "\x1c", "\x7f", "\ufffd", "\ufeff", "▁", "▁▁",
+    "##", "</s>", "<unk>", "<0x41>", "é", "e\u0301", "\u0301\u0323", "ß", "ſ", "ǅ", "İ", "ﬁ", "㌔", "½", "Ⅷ", "٣", "ʰ", "中文字",
+    "日本", "アガ", "\u1112\u1161\u11ab", "한국어", "नमस्ते", "สวัสดี", "שָׁלוֹם", "مرحبا", "👩🏽\u200d🔬", "🇩🇪", "𝔘𝔫", "\U0010ffff",
     "\ue000", "[CLS]", "[MASK]", "<|endoftext|>", "<|end",
 )
 # fmt: on
@@ -88,7 +89,7 @@ def damaged_json(document: Any, generator: random.Random) -> Any:
             if isinstance(node[key], dict | list) and node[key] and generator.random() < 0.8:
                 node = node[key]
                 continue
-            node[key] = generator.choice(_NODES)
+            node[key] = copy.deepcopy(generator.choice(_NODES))
             break
     return document
 

@@ -194,6 +194,8 @@ def test_what_cannot_be_encoded_or_decoded(trained: dict) -> None:
         ours.decode([0.5])
     with pytest.raises(TypeError, match="str or bytes"):
         ours.encode_batch(["a", 7])
+    with pytest.raises(TypeError, match="not one text"):
+        ours.encode_batch("ab")
     with pytest.raises(ConfigError, match="pad_token '<pad>'"):
         ours.with_roles(pad_token="<pad>")
 

@@ -302,6 +302,8 @@ class Tokenizer:
         return assembly.pad(batch, number, length, side, multiple_of)
 
     def _encode_all(self, texts: Iterable[str], threads: int | None, parse_special: bool) -> Ragged:
+        if isinstance(texts, str | bytes):
+            raise TypeError("texts must be a list of texts, not one text")  # whose characters would be texts
         listed = texts if isinstance(texts, list) else list(texts)
         try:
             return Ragged(*self._encoder.encode_batch(listed, threads or cpu_count(), parse_special))
