@@ -199,6 +199,8 @@ void bind_index(nb::module_& m) {
   bind_kmeans(m);
   bind_codes(m);
   bind_graph(m);
+  bind_ivf(m);
+  bind_lsh(m);
 }
 
 }  // namespace seedbed::index

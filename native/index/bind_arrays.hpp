@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 namespace seedbed::index {
@@ -31,6 +32,13 @@ Out<T> table(std::size_t rows, std::size_t columns) {
   T* data = new T[std::max<std::size_t>(1, rows * columns)];
   const nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
   return Out<T>(data, {rows, columns}, owner);
+}
+
+template <class T>
+Out<T> moved_out(std::vector<T>&& values) {
+  auto* kept = new std::vector<T>(std::move(values));
+  const nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+  return Out<T>(kept->data(), {kept->size()}, owner);
 }
 
 template <class T>

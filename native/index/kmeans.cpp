@@ -14,6 +14,7 @@ namespace seedbed::index {
 namespace {
 
 constexpr std::size_t kBlock = 1024;  // rows of one piece of work
+constexpr std::size_t kFewSums = 1 << 14;
 
 template <class Work>
 void by_blocks(std::size_t count, std::size_t threads, const Work& work) {
@@ -172,16 +173,13 @@ class Lloyd {
   // farthest from their own centroid.
   void move() {
     const std::size_t clusters = options_.clusters;
-    starts_.assign(clusters + 1, 0);
-    for (std::uint32_t cluster : result_.clusters) ++starts_[cluster + 1];
-    std::partial_sum(starts_.begin(), starts_.end(), starts_.begin());
-    members_.resize(count_);
-    std::vector<std::size_t> next(starts_.begin(), starts_.end() - 1);
-    for (std::size_t i = 0; i < count_; ++i) members_[next[result_.clusters[i]]++] = static_cast<std::uint32_t>(i);
-    parallel_for(clusters, options_.threads, [&](std::size_t, std::size_t cluster) { average(cluster); });
+    sizes_.assign(clusters, 0);
+    for (std::uint32_t cluster : result_.clusters) ++sizes_[cluster];
+    if (clusters * dim_ <= kFewSums) average_in_turn();
+    else average_by_cluster();
     std::vector<std::size_t> empty;
     for (std::size_t c = 0; c < clusters; ++c)
-      if (starts_[c] == starts_[c + 1]) empty.push_back(c);
+      if (sizes_[c] == 0) empty.push_back(c);
     if (empty.empty()) return;
     std::vector<std::size_t> far(count_);
     std::iota(far.begin(), far.end(), std::size_t{0});
@@ -193,17 +191,37 @@ class Lloyd {
       std::copy_n(rows_ + far[i] * dim_, dim_, result_.centroids.data() + empty[i] * dim_);
   }
 
-  void average(std::size_t cluster) {
-    const std::size_t begin = starts_[cluster], end = starts_[cluster + 1];
-    if (begin == end) return;
-    std::vector<double> sum(dim_, 0.0);
-    for (std::size_t at = begin; at < end; ++at) {
-      const float* row = rows_ + std::size_t{members_[at]} * dim_;
-      for (std::size_t d = 0; d < dim_; ++d) sum[d] += row[d];
+  // Both ways add up the same numbers in the same order: where all sums stay in the cache, the rows are read in a stream.
+  void average_in_turn() {
+    std::vector<double> sums(options_.clusters * dim_, 0.0);
+    for (std::size_t i = 0; i < count_; ++i) {
+      double* sum = sums.data() + result_.clusters[i] * dim_;
+      for (std::size_t d = 0; d < dim_; ++d) sum[d] += rows_[i * dim_ + d];
     }
-    double scale = 1.0 / static_cast<double>(end - begin);
+    for (std::size_t c = 0; c < options_.clusters; ++c) place(c, sums.data() + c * dim_);
+  }
+
+  void average_by_cluster() {
+    std::vector<std::size_t> starts(options_.clusters + 1, 0);
+    std::partial_sum(sizes_.begin(), sizes_.end(), starts.begin() + 1);
+    std::vector<std::uint32_t> members(count_);
+    std::vector<std::size_t> next(starts.begin(), starts.end() - 1);
+    for (std::size_t i = 0; i < count_; ++i) members[next[result_.clusters[i]]++] = static_cast<std::uint32_t>(i);
+    parallel_for(options_.clusters, options_.threads, [&](std::size_t, std::size_t cluster) {
+      std::vector<double> sum(dim_, 0.0);
+      for (std::size_t at = starts[cluster]; at < starts[cluster + 1]; ++at) {
+        const float* row = rows_ + std::size_t{members[at]} * dim_;
+        for (std::size_t d = 0; d < dim_; ++d) sum[d] += row[d];
+      }
+      place(cluster, sum.data());
+    });
+  }
+
+  void place(std::size_t cluster, const double* sum) {
+    if (sizes_[cluster] == 0) return;
+    double scale = 1.0 / static_cast<double>(sizes_[cluster]);
     if (options_.spherical) {
-      const double length = std::sqrt(std::inner_product(sum.begin(), sum.end(), sum.begin(), 0.0));
+      const double length = std::sqrt(std::inner_product(sum, sum + dim_, sum, 0.0));
       if (length < 1e-12) return;
       scale = 1 / length;
     }
@@ -217,7 +235,7 @@ class Lloyd {
     const double cost = std::accumulate(distances_.begin(), distances_.end(), 0.0) / static_cast<double>(count_);
     const double step = 0.02 * (1 - static_cast<double>(result_.rounds) / static_cast<double>(options_.rounds));
     for (std::size_t c = 0; c < options_.clusters; ++c) {
-      const double excess = std::log((static_cast<double>(starts_[c + 1] - starts_[c]) + 1) / (share + 1));
+      const double excess = std::log((static_cast<double>(sizes_[c]) + 1) / (share + 1));
       prices_[c] += static_cast<float>(step * cost * excess);
     }
   }
@@ -226,8 +244,7 @@ class Lloyd {
   std::size_t count_, dim_;
   KMeansOptions options_;
   std::vector<float> origin_, squares_, distances_, values_, prices_;
-  std::vector<std::size_t> starts_;
-  std::vector<std::uint32_t> members_;
+  std::vector<std::size_t> sizes_;
   Panels panels_;
   KMeansResult result_;
 };

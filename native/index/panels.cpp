@@ -68,15 +68,9 @@ void Panels::nearest(const float* rows, std::size_t count, std::size_t threads, 
                            static_cast<std::uint32_t>(panel * kTileColumns), space.best.data() + t * kTile,
                            space.where.data() + t * kTile);
       }
-    for (std::size_t i = 0; i < here; ++i) {
-      const float* best = space.best.data() + i * kTileColumns;
-      const std::uint32_t* where = space.where.data() + i * kTileColumns;
-      std::size_t least = 0;
-      for (std::size_t c = 1; c < kTileColumns; ++c)
-        if (best[c] < best[least] || (best[c] == best[least] && where[c] < where[least])) least = c;
-      which[first + i] = where[least];
-      value[first + i] = best[least];
-    }
+    for (std::size_t i = 0; i < here; ++i)
+      which[first + i] = kernel.lowest(space.best.data() + i * kTileColumns, space.where.data() + i * kTileColumns,
+                                       value + first + i);
   });
 }
 

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 takes its own undefined registers for a mistake
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 #endif
 
@@ -29,6 +30,14 @@ void multiply_scalar(const float* rows, const float* columns, std::size_t dim, f
       best[r + c] = lower ? value : best[r + c];
       where[r + c] = lower ? first + static_cast<std::uint32_t>(c) : where[r + c];
     }
+}
+
+std::uint32_t lowest_scalar(const float* best, const std::uint32_t* where, float* value) {
+  std::size_t least = 0;
+  for (std::size_t c = 1; c < kTileColumns; ++c)
+    if (best[c] < best[least] || (best[c] == best[least] && where[c] < where[least])) least = c;
+  *value = best[least];
+  return where[least];
 }
 
 void keep_lowest_scalar(const float* tile, const float* offsets, std::uint32_t first, float* best, std::uint32_t* where) {
@@ -107,17 +116,28 @@ SEEDBED_AVX512 void keep_lowest_avx512(const float* tile, const float* offsets, 
   }
 }
 
+SEEDBED_AVX512 std::uint32_t lowest_avx512(const float* best, const std::uint32_t* where, float* value) {
+  const __m512 a = _mm512_loadu_ps(best), b = _mm512_loadu_ps(best + 16);
+  const float least = _mm512_reduce_min_ps(_mm512_min_ps(a, b));
+  const __m512 wanted = _mm512_set1_ps(least);
+  const __m512i none = _mm512_set1_epi32(-1);
+  const __m512i at = _mm512_mask_loadu_epi32(none, _mm512_cmp_ps_mask(a, wanted, _CMP_EQ_OQ), where);
+  const __m512i on = _mm512_mask_loadu_epi32(none, _mm512_cmp_ps_mask(b, wanted, _CMP_EQ_OQ), where + 16);
+  *value = least;
+  return static_cast<std::uint32_t>(_mm512_reduce_min_epu32(_mm512_min_epu32(at, on)));
+}
+
 #endif
 
 }  // namespace
 
 TileKernel tile_kernel(Level level) {
 #if defined(__x86_64__)
-  if (level >= Level::Avx512) return {multiply_avx512, keep_lowest_avx512};
-  if (level == Level::Avx2) return {multiply_avx2, keep_lowest_avx2};
+  if (level >= Level::Avx512) return {multiply_avx512, keep_lowest_avx512, lowest_avx512};
+  if (level == Level::Avx2) return {multiply_avx2, keep_lowest_avx2, lowest_scalar};
 #endif
   static_cast<void>(level);
-  return {multiply_scalar, keep_lowest_scalar};
+  return {multiply_scalar, keep_lowest_scalar, lowest_scalar};
 }
 
 }  // namespace seedbed::simd

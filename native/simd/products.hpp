@@ -15,6 +15,8 @@ struct TileKernel {
   void (*multiply)(const float* rows, const float* columns, std::size_t dim, float* out);
   // Where offsets[c] - tile[r * 32 + c] lies below best[r * 32 + c], it takes that place, and `first` + c goes into `where`.
   void (*keep_lowest)(const float* tile, const float* offsets, std::uint32_t first, float* best, std::uint32_t* where);
+  // The least of 32 values and what `where` says of it, the lowest of equals. Returns that.
+  std::uint32_t (*lowest)(const float* best, const std::uint32_t* where, float* value);
 };
 
 TileKernel tile_kernel(Level level);

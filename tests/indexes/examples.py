@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seedbed.indexes import BM25Index, FlatIndex, GraphIndex, HNSWIndex, Index
+from seedbed.indexes import BM25Index, FlatIndex, GraphIndex, HNSWIndex, Index, IVFIndex, LSHIndex, PQIndex
 from seedbed.indexes.loading import INDEXES
 
 COUNT, DIM = 65, 6
@@ -52,6 +52,19 @@ EXAMPLES = {
         lambda: HNSWIndex(DIM, m=4, threads=1), _VECTORS, lambda: HNSWIndex.predict_memory_bytes(COUNT, DIM, m=4)
     ),
     "graph": Example(lambda: GraphIndex(DIM, threads=1), _VECTORS, lambda: GraphIndex.predict_memory_bytes(COUNT, DIM)),
+    "ivf": Example(
+        lambda: IVFIndex(DIM, 3, "pq", "l2", subspaces=2, rerank=True).train(_VECTORS),
+        _VECTORS,
+        lambda: IVFIndex.predict_memory_bytes(COUNT, DIM, 3, "pq", "l2", subspaces=2, rerank=True),
+    ),
+    "pq": Example(
+        lambda: PQIndex(DIM, 3, 4).train(_VECTORS),
+        _VECTORS,
+        lambda: PQIndex.predict_memory_bytes(COUNT, DIM, 3, 4),
+    ),
+    "lsh": Example(
+        lambda: LSHIndex(DIM, 3, 5, "l2"), _VECTORS, lambda: LSHIndex.predict_memory_bytes(COUNT, DIM, 3, 5)
+    ),
     "bm25": Example(BM25Index, _TEXTS, lambda: BM25Index.predict_memory_bytes(COUNT, 4.6, 25), slack=0.25),
 }
 KINDS = [index.kind for index in INDEXES]

@@ -1,4 +1,4 @@
-"""Indexes: flat, HNSW, quantised graph and BM25 behind one protocol (base.Index), saved in one file each (storage)."""
+"""Indexes behind one protocol (base.Index), saved in one file each (storage): exact and approximate, and BM25."""
 
 from .analysis import Analyzer, AnalyzerConfig
 from .base import Index
@@ -6,6 +6,21 @@ from .bm25 import BM25Index
 from .flat import FlatIndex
 from .graph import GraphIndex
 from .hnsw import HNSWIndex
+from .ivf import IVFIndex
 from .loading import load_index
+from .lsh import LSHIndex
+from .pq import PQIndex
 
-__all__ = ["Analyzer", "AnalyzerConfig", "BM25Index", "FlatIndex", "GraphIndex", "HNSWIndex", "Index", "load_index"]
+__all__ = [
+    "Analyzer",
+    "AnalyzerConfig",
+    "BM25Index",
+    "FlatIndex",
+    "GraphIndex",
+    "HNSWIndex",
+    "IVFIndex",
+    "Index",
+    "LSHIndex",
+    "PQIndex",
+    "load_index",
+]

@@ -11,6 +11,9 @@ from .bm25 import BM25Index
 from .flat import FlatIndex
 from .graph import GraphIndex
 from .hnsw import HNSWIndex
+from .ivf import IVFIndex
+from .lsh import LSHIndex
+from .pq import PQIndex
 from .storage import Stored, read_sections
 
 
@@ -25,6 +28,9 @@ INDEXES: tuple[type[_Loadable], ...] = (
     FlatIndex,
     HNSWIndex,
     GraphIndex,
+    IVFIndex,
+    PQIndex,
+    LSHIndex,
     BM25Index,
 )
 
