@@ -40,8 +40,7 @@ void bind_graph(nb::module_& m) {
            },
            "ids"_a)
       .def("search",
-           [](const Graph& self, const In2<float>& queries, std::size_t k, std::size_t width, std::size_t rerank,
-              bool exact_walk, const std::optional<In<std::int64_t>>& allowed, std::size_t threads) {
+           [](const Graph& self, const In2<float>& queries, std::size_t k, std::size_t width, bool exact_walk, const std::optional<In<std::int64_t>>& allowed, std::size_t threads) {
              require(queries.shape(1) == self.dim(), "queries have another dimension");
              const std::size_t rows = queries.shape(0);
              auto distances = table<float>(rows, checked_cells(rows, k));
@@ -49,12 +48,12 @@ void bind_graph(nb::module_& m) {
              const auto only = copied(allowed);
              {
                const nb::gil_scoped_release release;
-               self.search(queries.data(), rows, {k, width, rerank, exact_walk, std::min<std::size_t>(threads, 256)},
+               self.search(queries.data(), rows, {k, width, exact_walk, std::min<std::size_t>(threads, 256)},
                            only ? &*only : nullptr, distances.data(), ids.data());
              }
              return nb::make_tuple(distances, ids);
            },
-           "queries"_a, "k"_a, "width"_a, "rerank"_a = 0, "exact_walk"_a = false, "allowed"_a = nb::none(),
+           "queries"_a, "k"_a, "width"_a, "exact_walk"_a = false, "allowed"_a = nb::none(),
            "threads"_a = 1)
       .def("vectors",
            [](const Graph& self, const In<std::int64_t>& ids) {

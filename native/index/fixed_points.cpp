@@ -15,8 +15,9 @@ constexpr std::uint8_t kZero = 128;
 
 
 [[gnu::always_inline]] inline void fixed_at(const std::uint8_t* high, const std::uint8_t* low, Lanes& out) {
-  const IntLanes upper = __builtin_convertvector(*reinterpret_cast<const ByteLanes*>(high), IntLanes);
-  const IntLanes lower = __builtin_convertvector(*reinterpret_cast<const ByteLanes*>(low), IntLanes);
+  IntLanes upper, lower;
+  widen(*reinterpret_cast<const ByteLanes*>(high), upper);
+  widen(*reinterpret_cast<const ByteLanes*>(low), lower);
   out = __builtin_convertvector(upper * 256 + lower - kZero * 257, Lanes);
 }
 
@@ -68,7 +69,7 @@ template <bool kL2>
     const Lanes shifted = lanes_at(x + i) * factor + magic;
     const IntLanes whole = reinterpret_cast<const IntLanes&>(shifted) - magic_bits;
     sum += whole;
-    *reinterpret_cast<ByteLanes*>(out + i) = __builtin_convertvector(whole, ByteLanes);
+    narrow(whole, *reinterpret_cast<ByteLanes*>(out + i));
   }
   std::int32_t total = 0;
   for (int i = 0; i < 16; ++i) total += sum[i];
@@ -81,6 +82,14 @@ template <bool kL2>
   return total(sum);
 }
 
+using Line = std::uint8_t __attribute__((vector_size(64), aligned(1), may_alias));
+
+// Codes count from 128 and queries from 0.
+[[gnu::always_inline]] inline void flip_all(const std::uint8_t* codes, std::size_t bytes, std::int8_t* out) {
+  for (std::size_t i = 0; i < bytes; i += sizeof(Line))
+    *reinterpret_cast<Line*>(out + i) = *reinterpret_cast<const Line*>(codes + i) ^ kZero;
+}
+
 struct PointKernel {
   float (*l2)(const float*, const std::uint8_t*, const std::uint8_t*, float, std::size_t);
   float (*dot)(const float*, const std::uint8_t*, const std::uint8_t*, float, std::size_t);
@@ -88,6 +97,7 @@ struct PointKernel {
   float (*largest)(const float*, std::size_t);
   std::int32_t (*round)(const float*, float, std::size_t, std::int8_t*);
   float (*product)(const float*, const float*, std::size_t);
+  void (*flip)(const std::uint8_t*, std::size_t, std::int8_t*);
 };
 
 #define SEEDBED_POINT_KERNEL(name, ...)                                                                         \
@@ -105,7 +115,8 @@ struct PointKernel {
     return round_all(x, f, n, out);                                                                             \
   }                                                                                                             \
   __VA_ARGS__ float product_##name(const float* x, const float* y, std::size_t n) { return dot_of(x, y, n); }   \
-  constexpr PointKernel kernel_##name{l2_##name, dot_##name, decode_##name, largest_##name, round_##name, product_##name};
+  __VA_ARGS__ void flip_##name(const std::uint8_t* codes, std::size_t n, std::int8_t* out) { flip_all(codes, n, out); }  \
+  constexpr PointKernel kernel_##name{l2_##name, dot_##name, decode_##name, largest_##name, round_##name, product_##name, flip_##name};
 SEEDBED_POINT_KERNEL(plain)
 #if defined(__x86_64__)
 SEEDBED_POINT_KERNEL(avx2, [[gnu::target("avx2,fma")]])
@@ -229,9 +240,7 @@ void FixedPoints::prepare(const float* query, float* turned, ByteQuery& bytes) c
 
 void FixedPoints::prepare_point(std::size_t slot, ByteQuery& bytes) const {
   bytes.bytes.resize(stride_, std::int8_t{0});
-  std::int8_t* out = bytes.bytes.writable();
-  const std::uint8_t* from = high(slot);
-  for (std::size_t i = 0; i < stride_; ++i) out[i] = static_cast<std::int8_t>(from[i] ^ kZero);
+  point_kernel().flip(high(slot), stride_, bytes.bytes.writable());
   const PointShape& shape = shapes_[slot];
   bytes.shift = shape.sum * kZero;
   bytes.base = l2_ ? shape.norm : 2 * reach_;

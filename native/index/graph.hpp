@@ -39,7 +39,7 @@ struct GraphSettings {
 
 // How a search goes about: a walk on codes, or on sixteen bits to tell the loss of the graph from that of the codes.
 struct GraphSearch {
-  std::size_t k = 10, width = 64, rerank = 0;
+  std::size_t k = 10, width = 64;
   bool exact_walk = false;
   std::size_t threads = 1;
 };
@@ -145,7 +145,7 @@ class Graph {
   const Slot* links_now(Slot slot, Slot* buffer) const;
   std::atomic_flag* lock_of(Slot slot) const { return slot_locks_.empty() ? nullptr : &slot_locks_[slot]; }
   void reconnect();
-  void finish(std::size_t threads);
+  void finish(Slot first, std::size_t count, std::size_t threads);
   void fill(Slot slot, Walk& walk);
   void need_stale() { stale_.resize(labels_.size(), 0); }
 
@@ -171,6 +171,7 @@ class Graph {
   Array<Slot> ring_, links_, entries_;
   std::vector<std::uint8_t> stale_;  // links changed since the slot was filled and its blocks were encoded
   std::size_t live_ = 0, removed_in_graph_ = 0, unchecked_ = 0, sampled_at_ = 0;
+  std::size_t finished_ = 0;  // slots before it have been filled and encoded
 
   mutable LabelMap map_;
   mutable std::atomic<bool> mapped_ = true;

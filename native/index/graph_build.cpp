@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint8_t kStale = 1;
 constexpr std::size_t kCopiesTried = 16;
+constexpr std::size_t kFinished = 8192;  // slots that are finished while searches wait
 
 }  // namespace
 
@@ -53,13 +54,21 @@ void Graph::add(const float* rows, const std::int64_t* ids, std::size_t count, s
     add_slice(rows + start * dim(), ids + start, size, threads);
     start += size;
   }
-  const auto writing = gate_.write();
-  unchecked_ += count;
-  if (unchecked_ * 4 >= labels_.size()) {
-    reconnect();
-    unchecked_ = 0;
+  {
+    const auto writing = gate_.write();
+    unchecked_ += count;
+    if (unchecked_ * 4 >= labels_.size()) {
+      reconnect();
+      unchecked_ = 0;
+    }
   }
-  finish(threads);
+  for (std::size_t start = 0; start < labels_.size(); start += kFinished) {
+    const auto writing = gate_.write();
+    finish(static_cast<Slot>(start), std::min(kFinished, labels_.size() - start), threads);
+  }
+  const auto writing = gate_.write();
+  finished_ = labels_.size();
+  if (finished_ * 5 >= sampled_at_ * 6) choose_entries(finished_);
 }
 
 void Graph::add_slice(const float* rows, const std::int64_t* ids, std::size_t count, std::size_t threads) {
@@ -79,7 +88,7 @@ void Graph::add_slice(const float* rows, const std::int64_t* ids, std::size_t co
     map_.insert(ids[i], slot, labels_.data());
   }
   live_ += count;
-  if (first * 5 >= sampled_at_ * 6) choose_entries(first);
+  if (finished_ == 0 && first * 5 >= sampled_at_ * 6) choose_entries(first);  // walks on blocks begin at finished slots
   insert_all(static_cast<Slot>(first), count, threads);
 }
 
@@ -200,18 +209,18 @@ void Graph::link_back(Slot from, Near to, Walk& walk) {
   }
   walk.candidates.assign(1, to);
   weigh(from, {own, degree()}, walk);
+  std::sort(walk.candidates.begin(), walk.candidates.end());
   select(walk.candidates, degree(), walk);
   std::fill_n(own, degree(), kNone);
   for (std::size_t i = 0; i < walk.candidates.size(); ++i) own[i] = walk.candidates[i].slot;
 }
 
-// Adds `slots` with their distances from `from` to walk.candidates and sorts them.
+// Adds `slots` with their distances from `from` to walk.candidates.
 void Graph::weigh(Slot from, std::span<const Slot> slots, Walk& walk) const {
   points_.prepare_point(from, walk.query);
   walk.values.resize(std::max(walk.values.size(), slots.size()));
   points_.values(simd::byte_kernel(simd::level()), walk.query, slots, walk.values.data());
   for (std::size_t i = 0; i < slots.size(); ++i) walk.candidates.push_back({walk.values[i], slots[i]});
-  std::sort(walk.candidates.begin(), walk.candidates.end());
 }
 
 // The neighbour-selection heuristic (Algorithm 4): keep a candidate that is closer to the centre than to every one
@@ -282,15 +291,16 @@ void Graph::reconnect() {
 }
 
 // What searches need of the rows whose links have changed.
-void Graph::finish(std::size_t threads) {
+void Graph::finish(Slot first, std::size_t count, std::size_t threads) {
+  if (std::find(stale_.begin() + first, stale_.begin() + first + count, kStale) == stale_.begin() + first + count) return;
   const auto all = [&](const auto& work) {
-    for_slots(0, labels_.size(), threads, [&](Walk& walk, Slot slot) {
+    for_slots(first, count, threads, [&](Walk& walk, Slot slot) {
       if (stale_[slot]) work(slot, walk);
     });
   };
   all([&](Slot slot, Walk& walk) { fill(slot, walk); });
   all([&](Slot slot, Walk& walk) { encode_blocks(slot, walk); });
-  std::fill(stale_.begin(), stale_.end(), std::uint8_t{0});
+  std::fill_n(stale_.begin() + first, count, std::uint8_t{0});
 }
 
 // Fills free places with the closest of the neighbours' neighbours: a scan of a block costs the same, full or not.
@@ -312,10 +322,13 @@ void Graph::fill(Slot slot, Walk& walk) {
   }
   walk.candidates.clear();
   weigh(slot, walk.fresh, walk);
+  const std::size_t wanted = std::min(degree() - count, walk.candidates.size());
+  std::partial_sort(walk.candidates.begin(), walk.candidates.begin() + static_cast<std::ptrdiff_t>(wanted),
+                    walk.candidates.end());
   const SpinLock lock(lock_of(slot));
   Slot* row = mutable_links(slot);
-  for (std::size_t i = count; i < degree() && i - count < walk.candidates.size(); ++i)
-    row[i] = walk.candidates[i - count].slot;
+  // Others only fill their own rows meanwhile.
+  for (std::size_t i = 0; i < wanted; ++i) row[count + i] = walk.candidates[i].slot;
 }
 
 }  // namespace seedbed::index

@@ -38,21 +38,21 @@ void Graph::remove(const std::int64_t* ids, std::size_t count) {
 void Graph::detach(Slot slot) {
   map_.erase(labels_[slot], labels_.data());
   --live_;
-  Slot leaving = slot;
-  if (ring_[slot] != slot) {
-    if (in_graph(slot)) {  // a copy takes over the name's place in the graph: their vectors are the same
-      leaving = ring_[slot];
-      map_.erase(labels_[leaving], labels_.data());
-      labels_.at(slot) = labels_[leaving];
-      map_.insert(labels_[slot], slot, labels_.data());
-    }
-    Slot before = leaving;
-    while (ring_[before] != leaving) before = ring_[before];
-    ring_.at(before) = ring_[leaving];
-    ring_.at(leaving) = leaving;
-  } else {
+  if (ring_[slot] == slot) {
     ++removed_in_graph_;
+    flags_.at(slot) |= kRemoved;
+    return;
   }
+  // Copies have the same vector, so one that does not stand in the graph leaves, and its name moves to this slot.
+  const Slot before = in_graph(ring_[slot]) ? ring_[slot] : slot;
+  const Slot leaving = ring_[before];
+  if (leaving != slot) {
+    map_.erase(labels_[leaving], labels_.data());
+    labels_.at(slot) = labels_[leaving];
+    map_.insert(labels_[slot], slot, labels_.data());
+  }
+  ring_.at(before) = ring_[leaving];
+  ring_.at(leaving) = leaving;
   flags_.at(leaving) |= kRemoved;
 }
 
@@ -83,6 +83,7 @@ void Graph::mend() {
     around.erase(std::unique(around.begin(), around.end()), around.end());
     walk->candidates.clear();
     weigh(slot, around, *walk);
+    std::sort(walk->candidates.begin(), walk->candidates.end());
     select(walk->candidates, degree(), *walk);
     std::fill_n(own, degree(), kNone);
     for (std::size_t i = 0; i < walk->candidates.size(); ++i) own[i] = walk->candidates[i].slot;
@@ -99,7 +100,7 @@ void Graph::mend() {
   }
   give_back(std::move(walk));
   reconnect();
-  finish(1);
+  finish(0, labels_.size(), 1);
 }
 
 // Moves the kept slots down over the removed ones, in order, and renames every link.
@@ -128,7 +129,8 @@ void Graph::close_up(const std::vector<Slot>& kept) {
   removed_in_graph_ = 0;
   map_.clear(kept.size());
   for (Slot slot = 0; slot < kept.size(); ++slot) map_.insert(labels_[slot], slot, labels_.data());
-  choose_entries(kept.size());
+  finished_ = kept.size();
+  choose_entries(finished_);
 }
 
 void Graph::cut(std::size_t count) {
@@ -165,7 +167,7 @@ void Graph::rebuild() {
   }
   unchecked_ = 0;
   reconnect();
-  finish(1);
+  finish(0, labels_.size(), 1);
 }
 
 GraphState Graph::state() const {
@@ -220,6 +222,7 @@ void Graph::restore(const GraphState& state) {
   removed_in_graph_ = removed_in_graph;
   unchecked_ = state.unchecked;
   sampled_at_ = state.sampled_at;
+  finished_ = count;
   stale_.clear();
   mapped_.store(false);
 }

@@ -12,16 +12,18 @@
 namespace seedbed::index {
 namespace {
 
-constexpr std::size_t kSpare = 5;  // more than wanted are ranked exactly by half as many and this
+constexpr std::size_t kSpare = 4;  // so many more than wanted are ranked by all bits, of what a walk finds
+constexpr std::size_t kScanSpare = 32;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 struct Closest {  // heap order: the front is the closest
   bool operator()(const Near& a, const Near& b) const { return b < a; }
 };
 
+// Into the second cache: the first has too few lines under way to take a whole block at once.
 void prefetch(const void* from, std::size_t bytes) {
   const char* line = static_cast<const char*>(from);
-  for (std::size_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(line + byte);
+  for (std::size_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(line + byte, 0, 2);
 }
 
 }  // namespace
@@ -44,44 +46,49 @@ Near Graph::best_entry(const ByteQuery& query, Walk& walk) const {
 
 // A walk on one-bit codes: a slot's own value is exact when its turn comes, and then one scan of its block estimates those
 // of all its neighbours. A slot may stand in the pool several times, as seen from several sides: a bad estimate does not
-// hide it. Leaves the `keep` closest of the slots walked through in walk.results, sorted by their high bytes.
+// hide it. The next slot is chosen, and fetched from memory, before the current one is scanned: a scan hides most of the
+// time that memory takes, and a better next slot that it may find only waits for one turn.
+// Leaves the `keep` closest of the slots walked through in walk.results, sorted by their high bytes.
 void Graph::search_blocks(std::size_t width, std::size_t keep, Walk& walk) const {
   const simd::ByteKernel kernel = simd::byte_kernel(simd::level());
   const BlockLayout layout = block_layout(dim());
-  const std::size_t parts = degree() / rabitq::kBlock, high_bytes = points_.high_stride();
   std::vector<Near>&pool = walk.pool, &results = walk.results;
   walk.start(labels_.size());
   pool.assign(1, best_entry(walk.query, walk));
   results.clear();
-  alignas(64) float estimates[rabitq::kBlock];
-  for (std::size_t next = 0; next < pool.size();) {
-    const Slot slot = pool[next].slot;
-    if ((slot & kExpanded) || !walk.visit(slot)) {
-      ++next;
-      continue;
+  std::size_t lowest = 0;  // no entry of the pool before it waits to be expanded
+  const auto choose = [&] {
+    for (; lowest < pool.size(); ++lowest) {
+      const Slot slot = pool[lowest].slot;
+      if ((slot & kExpanded) || !walk.visit(slot)) continue;
+      pool[lowest].slot |= kExpanded;
+      prefetch(points_.high(slot), points_.high_stride());
+      __builtin_prefetch(&points_.shape(slot));
+      prefetch(blocks_.data() + slot * block_stride_, block_stride_);
+      return slot;
     }
-    pool[next].slot |= kExpanded;
+    return kNone;
+  };
+  alignas(64) float estimates[rabitq::kBlock];
+  std::uint32_t fresh[rabitq::kBlock];
+  for (Slot slot = choose(); slot != kNone;) {
+    const Slot next = choose();
     const float value = points_.value(
-        walk.query, kernel.one(walk.query.bytes.data(), points_.high(slot), high_bytes), slot);
+        walk.query, kernel.one(walk.query.bytes.data(), points_.high(slot), points_.high_stride()), slot);
     if (!removed(slot)) enter(results, keep, {value, slot});
-    std::size_t lowest = next + 1;
-    for (std::size_t part = 0; part < parts; ++part) {
-      const BlockView<const std::uint8_t> block{blocks_.data() + slot * block_stride_ + part * layout.bytes(), layout};
+    for (std::size_t at = 0; at < block_stride_; at += layout.bytes()) {
+      const BlockView<const std::uint8_t> block{blocks_.data() + slot * block_stride_ + at, layout};
       const float limit = pool.size() < width ? kInfinity : pool.back().distance;
       std::uint32_t below = walk.table.estimate(block.codes(), block.add(), block.scale(), value, limit, estimates);
-      for (; below; below &= below - 1) {
-        const auto i = static_cast<std::size_t>(std::countr_zero(below));
-        const Slot neighbour = block.slots()[i];
-        if (walk.visited[neighbour] == walk.epoch) continue;
-        lowest = std::min(lowest, enter(pool, width, {estimates[i], neighbour}));
+      std::size_t count = 0;
+      for (; below; below &= below - 1) {  // without a branch that could not be foreseen
+        fresh[count] = static_cast<std::uint32_t>(std::countr_zero(below));
+        count += walk.visited[block.slots()[fresh[count]]] != walk.epoch;
       }
+      for (std::size_t i = 0; i < count; ++i)
+        lowest = std::min(lowest, enter(pool, width, {estimates[fresh[i]], block.slots()[fresh[i]]}));
     }
-    next = lowest;
-    if (next < pool.size()) {
-      const Slot ahead = pool[next].slot & ~kExpanded;
-      prefetch(points_.high(ahead), high_bytes);
-      prefetch(blocks_.data() + ahead * block_stride_, layout.bytes());
-    }
+    slot = next != kNone ? next : choose();
   }
 }
 
@@ -235,7 +242,7 @@ void Graph::search(const float* queries, std::size_t count, const GraphSearch& h
   if (within == 0 || k == 0 || count == 0) return;
   const std::size_t wanted = std::min(k, within);
   const std::size_t width = std::max(how.width, wanted);
-  const std::size_t keep = std::max(how.rerank, wanted + wanted / 2 + kSpare);
+  const std::size_t keep = wanted + kSpare;
   // A walk has to see about width / selectivity slots and pays for each of them many times what a scan pays.
   const double selectivity = static_cast<double>(within) / static_cast<double>(labels_.size());
   const bool scanned = width >= within || static_cast<double>(within) * selectivity <= 16.0 * static_cast<double>(width);
@@ -256,8 +263,8 @@ void Graph::search(const float* queries, std::size_t count, const GraphSearch& h
     float* const out = distances + i * k;
     std::int64_t* const out_ids = ids + i * k;
     const auto scan_all = [&] {
-      scan(eligible, keep, walk);
-      rerank(keep, walk);
+      scan(eligible, 2 * keep + kScanSpare, walk);
+      rerank(2 * keep + kScanSpare, walk);
       for (std::size_t j = 0; j < std::min(wanted, walk.results.size()); ++j) {
         out[j] = reported(walk.results[j].distance);
         out_ids[j] = labels_[walk.results[j].slot];

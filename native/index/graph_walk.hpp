@@ -14,9 +14,13 @@ inline std::size_t enter(std::vector<Near>& pool, std::size_t width, Near one) {
     if (!(one.distance < pool.back().distance)) return pool.size();
     pool.pop_back();
   }
-  const auto place = std::upper_bound(pool.begin(), pool.end(), one.distance,
-                                      [](float value, const Near& other) { return value < other.distance; });
-  return static_cast<std::size_t>(pool.insert(place, one) - pool.begin());
+  // A binary search without branches: half of them could not be foreseen.
+  std::size_t place = 0;
+  for (std::size_t left = pool.size(); left > 1; left -= left / 2)
+    place += static_cast<std::size_t>(!(one.distance < pool[place + left / 2 - 1].distance)) * (left / 2);
+  if (!pool.empty()) place += static_cast<std::size_t>(!(one.distance < pool[place].distance));
+  pool.insert(pool.begin() + static_cast<std::ptrdiff_t>(place), one);
+  return place;
 }
 
 // Leaves the `width` closest slots found in walk.pool, sorted. `values(slots, out)` scores slots; `links_of(slot,

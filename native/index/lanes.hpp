@@ -7,10 +7,19 @@ namespace seedbed::index {
 
 using Lanes = float __attribute__((vector_size(64), aligned(4), may_alias));
 using ByteLanes = std::uint8_t __attribute__((vector_size(16), aligned(1), may_alias));
+using ShortLanes = std::uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
 using IntLanes = std::int32_t __attribute__((vector_size(64), aligned(4), may_alias));
 
 [[gnu::always_inline]] inline Lanes& lanes_at(float* x) { return *reinterpret_cast<Lanes*>(x); }
 [[gnu::always_inline]] inline const Lanes& lanes_at(const float* x) { return *reinterpret_cast<const Lanes*>(x); }
+
+// In two steps, for each of which there is an instruction: compilers take a conversion in one step apart into scalars.
+[[gnu::always_inline]] inline void widen(const ByteLanes& bytes, IntLanes& out) {
+  out = __builtin_convertvector(__builtin_convertvector(bytes, ShortLanes), IntLanes);
+}
+[[gnu::always_inline]] inline void narrow(const IntLanes& numbers, ByteLanes& out) {
+  out = __builtin_convertvector(__builtin_convertvector(numbers, ShortLanes), ByteLanes);
+}
 
 template <int kDistance, class V>
 [[gnu::always_inline]] inline void swap_lanes(V& x) {

@@ -83,8 +83,7 @@ struct Range {
                 q3 = query[i + 3] * per_step;
     const float least = std::abs(q0) + std::abs(q1) + std::abs(q2) + std::abs(q3);
     const Lanes entry = s0 * q0 + s1 * q1 + s2 * q2 + s3 * q3 + (least + 0.5f);
-    *reinterpret_cast<ByteLanes*>(tables + i * 4) = __builtin_convertvector(
-        __builtin_convertvector(entry, IntLanes), ByteLanes);
+    narrow(__builtin_convertvector(entry, IntLanes), *reinterpret_cast<ByteLanes*>(tables + i * 4));
   }
   return {2 * largest / kLargest, lowest};
 }

@@ -68,7 +68,6 @@ class Graph:
         queries: NDArray[np.float32],
         k: int,
         width: int,
-        rerank: int = 0,
         exact_walk: bool = False,
         allowed: NDArray[np.int64] | None = None,
         threads: int = 1,
