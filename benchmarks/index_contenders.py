@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seedbed.indexes import FlatIndex, HNSWIndex, load_index
+from seedbed.indexes import FlatIndex, GraphIndex, HNSWIndex, load_index
 
 Floats = npt.NDArray[np.float32]
 Options = Mapping[str, Any]
@@ -109,6 +109,18 @@ OURS: tuple[Contender, ...] = (
         "seedbed HNSW",
         lambda dim, threads, m: HNSWIndex(dim, "dot", m=m, ef_construction=200, threads=threads),
         variants=({"m": 16}, {"m": 24}),
+        knob="ef",
+        knobs=WIDTHS,
+    ),
+    Ours(
+        "seedbed graph RaBitQ",
+        lambda dim, threads: GraphIndex(dim, "cosine", codes="rabitq", threads=threads),
+        knob="ef",
+        knobs=WIDTHS,
+    ),
+    Ours(
+        "seedbed graph SQ8",
+        lambda dim, threads: GraphIndex(dim, "cosine", codes="sq8", threads=threads),
         knob="ef",
         knobs=WIDTHS,
     ),

@@ -7,28 +7,12 @@
 
 #include "index/hnsw.hpp"
 #include "index/hnsw_walk.hpp"
+#include "index/spin_lock.hpp"
 
 namespace seedbed::index {
 namespace {
 
 constexpr std::size_t kSlice = 1024;  // searches get a turn after so many insertions
-
-class SpinLock {
- public:
-  explicit SpinLock(std::atomic_flag* flag) : flag_(flag) {
-    if (!flag_) return;
-    for (int tries = 0; flag_->test_and_set(std::memory_order_acquire); ++tries)
-      if (tries > 64) std::this_thread::yield();
-  }
-  ~SpinLock() {
-    if (flag_) flag_->clear(std::memory_order_release);
-  }
-  SpinLock(const SpinLock&) = delete;
-  SpinLock& operator=(const SpinLock&) = delete;
-
- private:
-  std::atomic_flag* flag_;
-};
 
 std::uint64_t mix(std::uint64_t x) {  // splitmix64
   x += 0x9E3779B97F4A7C15ull;
