@@ -201,6 +201,7 @@ void bind_index(nb::module_& m) {
   bind_graph(m);
   bind_ivf(m);
   bind_lsh(m);
+  bind_multivector(m);
 }
 
 }  // namespace seedbed::index

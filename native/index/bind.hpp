@@ -9,4 +9,5 @@ void bind_kmeans(nanobind::module_& m);
 void bind_codes(nanobind::module_& m);
 void bind_graph(nanobind::module_& m);
 void bind_lsh(nanobind::module_& m);
+void bind_multivector(nanobind::module_& m);
 }  // namespace seedbed::index

@@ -184,6 +184,60 @@ class Bm25:
     def memory_bytes(self) -> int: ...
     def __len__(self) -> int: ...
 
+def maxsim(
+    queries: NDArray[np.float32],
+    query_offsets: NDArray[np.int64],
+    documents: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+    threads: int,
+) -> NDArray[np.float32]: ...
+def maxsim_halves(
+    queries: NDArray[np.float32],
+    query_offsets: NDArray[np.int64],
+    documents: NDArray[np.uint16],
+    offsets: NDArray[np.int64],
+    threads: int,
+) -> NDArray[np.float32]: ...
+
+class MultiVector:
+    def __init__(self, dim: int, bits: int) -> None: ...
+    def set_codec(
+        self, centroids: NDArray[np.float32], cutoffs: NDArray[np.float32], weights: NDArray[np.float32]
+    ) -> None: ...
+    def add(
+        self, tokens: NDArray[np.float32], offsets: NDArray[np.int64], ids: NDArray[np.int64], threads: int
+    ) -> None: ...
+    def remove(self, ids: NDArray[np.int64]) -> None: ...
+    def search(
+        self,
+        tokens: NDArray[np.float32],
+        offsets: NDArray[np.int64],
+        k: int,
+        probes: int,
+        candidates: int,
+        allowed: NDArray[np.int64] | None = None,
+        threads: int = 1,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+    def first_known(self, ids: NDArray[np.int64]) -> int: ...
+    def decoded(self, id: int) -> NDArray[np.float32]: ...
+    def state(self) -> dict[str, NDArray[Any]]: ...
+    def restore(
+        self,
+        centroids: NDArray[np.float32],
+        cutoffs: NDArray[np.float32],
+        weights: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        starts: NDArray[np.uint64],
+        token_centroids: NDArray[np.uint32],
+        codes: NDArray[np.uint8],
+    ) -> None: ...
+    @property
+    def trained(self) -> bool: ...
+    @property
+    def tokens(self) -> int: ...
+    def memory_bytes(self) -> int: ...
+    def __len__(self) -> int: ...
+
 # native/tokenizer
 
 def cut(pattern: str, text: str | bytes) -> NDArray[np.int64]: ...

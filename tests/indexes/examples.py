@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from seedbed.indexes import BM25Index, FlatIndex, GraphIndex, HNSWIndex, Index, IVFIndex, LSHIndex, PQIndex
+from seedbed.indexes import (
+    BM25Index,
+    FlatIndex,
+    GraphIndex,
+    HNSWIndex,
+    Index,
+    IVFIndex,
+    LSHIndex,
+    MultiVectorIndex,
+    PQIndex,
+)
 from seedbed.indexes.loading import INDEXES
 
 COUNT, DIM = 65, 6
@@ -66,5 +76,11 @@ EXAMPLES = {
         lambda: LSHIndex(DIM, 3, 5, "l2"), _VECTORS, lambda: LSHIndex.predict_memory_bytes(COUNT, DIM, 3, 5)
     ),
     "bm25": Example(BM25Index, _TEXTS, lambda: BM25Index.predict_memory_bytes(COUNT, 4.6, 25), slack=0.25),
+    "multivector": Example(
+        lambda: MultiVectorIndex(DIM, centroids=16, threads=1),
+        [_VECTORS[i : i + i % 4 + 1] for i in range(COUNT)],
+        lambda: MultiVectorIndex.predict_memory_bytes(COUNT, 2.5, DIM, centroids=16),
+        slack=0.25,
+    ),
 }
 KINDS = [index.kind for index in INDEXES]

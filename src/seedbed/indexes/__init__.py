@@ -1,4 +1,4 @@
-"""Indexes behind one protocol (base.Index), saved in one file each (storage): exact and approximate, and BM25."""
+"""Indexes of vectors, of words and of documents of many vectors, behind one protocol (base.Index), a file each."""
 
 from .analysis import Analyzer, AnalyzerConfig
 from .base import Index
@@ -9,6 +9,7 @@ from .hnsw import HNSWIndex
 from .ivf import IVFIndex
 from .loading import load_index
 from .lsh import LSHIndex
+from .multivector import MultiVectorIndex, maxsim
 from .pq import PQIndex
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "IVFIndex",
     "Index",
     "LSHIndex",
+    "MultiVectorIndex",
     "PQIndex",
     "load_index",
+    "maxsim",
 ]

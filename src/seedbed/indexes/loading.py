@@ -13,6 +13,7 @@ from .graph import GraphIndex
 from .hnsw import HNSWIndex
 from .ivf import IVFIndex
 from .lsh import LSHIndex
+from .multivector import MultiVectorIndex
 from .pq import PQIndex
 from .storage import Stored, read_sections
 
@@ -32,6 +33,7 @@ INDEXES: tuple[type[_Loadable], ...] = (
     PQIndex,
     LSHIndex,
     BM25Index,
+    MultiVectorIndex,
 )
 
 
