@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seedbed.indexes import FlatIndex, GraphIndex, HNSWIndex, load_index
+from seedbed.indexes import FlatIndex, GraphIndex, HNSWIndex, IVFIndex, LSHIndex, PQIndex, load_index
 
 Floats = npt.NDArray[np.float32]
 Options = Mapping[str, Any]
+PROBES = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # lists that a search looks into
 WIDTHS = (10, 12, 16, 20, 26, 34, 44, 58, 76, 100, 132, 174, 230, 300, 400, 530, 700, 1000)  # of a graph's search
 
 
@@ -66,7 +67,7 @@ class Ours(Contender):
 
     Args:
         new: (dim, threads, options) to an empty index; it is trained on the vectors if it has `train`.
-        knob: name of the option of `search` that trades recall for time.
+        knob: name of the option of `search` that trades recall for time, or several with commas, turned together.
         options: further options of `search`.
     """
 
@@ -98,7 +99,8 @@ class Ours(Contender):
         return load_index(path, mmap=False)
 
     def search(self, index: Any, queries: Floats, k: int, knob: Any, threads: int) -> npt.NDArray[np.integer]:
-        chosen = {} if self._knob is None else {self._knob: knob}
+        names = self._knob.split(",") if self._knob else []
+        chosen = dict(zip(names, knob if isinstance(knob, tuple) else (knob,), strict=False))
         found: npt.NDArray[np.integer] = index.search(queries, k, threads=threads, **chosen, **self._options)[1]
         return found
 
@@ -123,5 +125,29 @@ OURS: tuple[Contender, ...] = (
         lambda dim, threads: GraphIndex(dim, "cosine", codes="sq8", threads=threads),
         knob="ef",
         knobs=WIDTHS,
+    ),
+    *(
+        Ours(
+            f"seedbed IVF {codes}",
+            lambda dim, threads, lists, codes=codes: IVFIndex(
+                dim, lists, codes, rerank=codes != "flat", threads=threads
+            ),
+            variants=({"lists": 316}, {"lists": 1024}),
+            knob="probes,candidates",
+            knobs=[(probes, candidates) for probes in PROBES for candidates in again],
+        )
+        for codes, again in (("flat", (0,)), ("sq8", (20,)), ("pq", (40, 100)), ("rabitq", (40, 100)))
+    ),
+    Ours(
+        "seedbed PQ",
+        lambda dim, threads: PQIndex(dim, dim // 4, 4, rotate=False, rerank=True, threads=threads),
+        knob="candidates",
+        knobs=(20, 40, 80, 160, 320),
+    ),
+    Ours(
+        "seedbed LSH",
+        lambda dim, threads: LSHIndex(dim, 16, 14, threads=threads),
+        knob="probes",
+        knobs=(4, 16, 64, 256, 1024),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from seedbed import _native
 from seedbed.core.errors import ConfigError, DataError
 from seedbed.indexes import FlatIndex, Index, IVFIndex, LSHIndex, PQIndex
+from seedbed.indexes.collapse import pq_collapse, spectral_bound
 from seedbed.indexes.kmeans import nearest
 from seedbed.indexes.quantization import ProductQuantizer
 
@@ -378,3 +380,25 @@ def test_memory_is_predicted(codes, rerank):
     index.add(vectors)
     predicted = IVFIndex.predict_memory_bytes(4000, 50, 30, codes, rerank=rerank)
     assert index.memory_bytes() == pytest.approx(predicted, rel=0.05)
+
+
+def test_product_codes_collapse_as_bits_fall_and_stay_above_the_bound():
+    random = np.random.default_rng(0)
+    table = pq_collapse(random.normal(size=(3000, 16)), random.normal(size=(30, 16)), metric="l2", bits=4)
+    assert [row.subspaces for row in table] == [8, 4, 2, 1]
+    assert [row.bits_per_dimension for row in table] == [2, 1, 0.5, 0.25]
+    for above, below in pairwise(table):
+        assert above.lost < below.lost
+        assert above.recall > below.recall
+    for row in table:
+        assert row.gaussian < row.lost < 1.7 * row.gaussian
+        assert row.spectral == pytest.approx(row.gaussian, rel=0.03)
+
+
+def test_the_spectral_bound_fills_with_water():
+    assert spectral_bound(np.full(8, 3.0), 1.5) == pytest.approx(2**-3)
+    # Two bits for two directions: both go to the first, whose variance falls to a sixteenth, still above the other's.
+    assert spectral_bound(np.array([1.0, 0.01]), 1) == pytest.approx((1 / 16 + 0.01) / 1.01)
+    # Both directions above the level: the product of the errors is 4 * 1 / 2^8.
+    assert spectral_bound(np.array([4.0, 1.0]), 2) == pytest.approx(2 * np.sqrt(4 / 2**8) / 5)
+    assert spectral_bound(np.array([1.0, 0.0]), 0) == 1

@@ -95,6 +95,18 @@ class PQIndex(InvertedLists):
         """
         return self._search(queries, k, 1, candidates, False, filter, threads)
 
+    @property
+    def quantizer(self) -> ProductQuantizer:
+        """What was learnt, of vectors less their mean.
+
+        Raises:
+            ConfigError: the index is not trained.
+        """
+        self._need_training()
+        learnt = self._lists.training()
+        rotation = learnt["rotation"].reshape(-1, self.dim) if learnt["rotation"].size else np.zeros((0, 0), np.float32)
+        return ProductQuantizer(learnt["codebooks"].reshape(self.subspaces, 1 << self.bits, -1), rotation)
+
     @staticmethod
     def predict_memory_bytes(
         count: int,
