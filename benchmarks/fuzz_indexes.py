@@ -22,13 +22,24 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from benchmarks.fuzzing import damaged, main
 from seedbed.core.errors import SeedbedError
-from seedbed.indexes import BM25Index, FlatIndex, GraphIndex, HNSWIndex, Index, load_index
+from seedbed.indexes import (
+    BM25Index,
+    FlatIndex,
+    GraphIndex,
+    HNSWIndex,
+    Index,
+    IVFIndex,
+    LSHIndex,
+    PQIndex,
+    load_index,
+)
+from seedbed.indexes.ivf import Codes
 from seedbed.indexes.loading import INDEXES
 from seedbed.indexes.storage import MAGIC, VERSION, read_sections, write_sections
 
@@ -89,7 +100,8 @@ def dense(index: Callable[..., Any], **choices: Sequence[Any]) -> Callable[[rand
 
     def new(generator: random.Random) -> Index:
         chosen = {name: generator.choice(values) for name, values in choices.items()}
-        made: Any = index(generator.choice([1, 3, 16, 33, 96]), generator.choice(["cosine", "dot", "l2"]), **chosen)
+        metric = generator.choice(["cosine", "dot", "l2"])
+        made: Any = index(generator.choice([1, 3, 16, 33, 96]), metric=metric, **chosen)
         if hasattr(made, "train"):
             made.train(np.random.default_rng(generator.getrandbits(32)).normal(size=(300, made.dim)))
         return cast(Index, made)
@@ -103,6 +115,15 @@ KINDS = {
     "graph": Kind(
         dense(GraphIndex, degree=[32, 64], codes=["rabitq", "sq8"], ef_construction=[1, 40], threads=[1, 2]), vectors
     ),
+    "ivf": Kind(
+        dense(IVFIndex, lists=[1, 3, 20], codes=get_args(Codes), bits=[4, 8], rerank=[False, True], threads=[1, 2]),
+        vectors,
+        complete=False,
+    ),
+    "pq": Kind(
+        dense(PQIndex, subspaces=[1], bits=[4, 8], rotate=[False, True], threads=[1, 2]), vectors, complete=False
+    ),
+    "lsh": Kind(dense(LSHIndex, tables=[1, 5], bits=[1, 9, 32]), vectors, complete=False),
     "bm25": Kind(lambda generator: BM25Index(generator.uniform(0, 3), generator.random()), texts, complete=False),
 }
 

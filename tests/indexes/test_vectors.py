@@ -221,6 +221,19 @@ def test_filters_keep_recall_at_every_selectivity(share):
     assert (index.search(queries, 10, filter=[10**12])[1] == -1).all()
 
 
+@pytest.mark.parametrize("share", [0.3, 0.05, 0.01])
+def test_a_filter_far_from_the_query_keeps_recall(share):
+    """What may be returned lies on the other side of the space, where a walk towards the query does not come by."""
+    vectors, queries = clustered(4000, 20), clustered(20, 20, 1)
+    index, flat = HNSWIndex(20, "l2", threads=1, ef_construction=100), FlatIndex(20, "l2")
+    index.add(vectors)
+    flat.add(vectors)
+    for query in queries:
+        far = np.argsort(((vectors - query) ** 2).sum(axis=1))[-int(4000 * share) :]
+        found, exact = index.search(query, 10, filter=far)[1], flat.search(query, 10, filter=far)[1]
+        assert recall(found, exact) >= 0.9
+
+
 @pytest.mark.parametrize("cls", [FlatIndex, HNSWIndex])
 def test_bad_input_is_refused_and_changes_nothing(cls):
     index = cls(4)
