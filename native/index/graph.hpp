@@ -21,6 +21,7 @@
 
 #include "index/fixed_points.hpp"
 #include "index/gate.hpp"
+#include "index/graph_pool.hpp"
 #include "index/hnsw.hpp"
 #include "index/rabitq.hpp"
 #include "index/spin_lock.hpp"
@@ -55,6 +56,8 @@ struct Walk {
   Array<float> turned;
   ByteQuery query;
   rabitq::Query table;
+  CandidatePool waiting;
+  Marks expanded;
 
   void start(std::size_t slots);
   bool visit(Slot slot) {

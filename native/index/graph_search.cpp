@@ -52,16 +52,20 @@ Near Graph::best_entry(const ByteQuery& query, Walk& walk) const {
 void Graph::search_blocks(std::size_t width, std::size_t keep, Walk& walk) const {
   const simd::ByteKernel kernel = simd::byte_kernel(simd::level());
   const BlockLayout layout = block_layout(dim());
-  std::vector<Near>&pool = walk.pool, &results = walk.results;
-  walk.start(labels_.size());
-  pool.assign(1, best_entry(walk.query, walk));
+  CandidatePool& pool = walk.waiting;
+  Marks& expanded = walk.expanded;
+  std::vector<Near>& results = walk.results;
+  expanded.start(labels_.size());
+  pool.start(width);
+  const Near entry = best_entry(walk.query, walk);
+  pool.enter(entry.distance, entry.slot);
   results.clear();
   std::size_t lowest = 0;  // no entry of the pool before it waits to be expanded
   const auto choose = [&] {
     for (; lowest < pool.size(); ++lowest) {
-      const Slot slot = pool[lowest].slot;
-      if ((slot & kExpanded) || !walk.visit(slot)) continue;
-      pool[lowest].slot |= kExpanded;
+      const Slot slot = pool.slot(lowest);
+      if ((slot & CandidatePool::kExpanded) || !expanded.add(slot)) continue;
+      pool.slot(lowest) |= CandidatePool::kExpanded;
       prefetch(points_.high(slot), points_.high_stride());
       __builtin_prefetch(&points_.shape(slot));
       prefetch(blocks_.data() + slot * block_stride_, block_stride_);
@@ -78,15 +82,15 @@ void Graph::search_blocks(std::size_t width, std::size_t keep, Walk& walk) const
     if (!removed(slot)) enter(results, keep, {value, slot});
     for (std::size_t at = 0; at < block_stride_; at += layout.bytes()) {
       const BlockView<const std::uint8_t> block{blocks_.data() + slot * block_stride_ + at, layout};
-      const float limit = pool.size() < width ? kInfinity : pool.back().distance;
-      std::uint32_t below = walk.table.estimate(block.codes(), block.add(), block.scale(), value, limit, estimates);
+      std::uint32_t below =
+          walk.table.estimate(block.codes(), block.add(), block.scale(), value, pool.limit(), estimates);
       std::size_t count = 0;
       for (; below; below &= below - 1) {  // without a branch that could not be foreseen
         fresh[count] = static_cast<std::uint32_t>(std::countr_zero(below));
-        count += walk.visited[block.slots()[fresh[count]]] != walk.epoch;
+        count += !expanded.has(block.slots()[fresh[count]]);
       }
       for (std::size_t i = 0; i < count; ++i)
-        lowest = std::min(lowest, enter(pool, width, {estimates[fresh[i]], block.slots()[fresh[i]]}));
+        lowest = std::min(lowest, pool.enter(estimates[fresh[i]], block.slots()[fresh[i]]));
     }
     slot = next != kNone ? next : choose();
   }
