@@ -391,7 +391,7 @@ def test_product_codes_collapse_as_bits_fall_and_stay_above_the_bound():
         assert above.lost < below.lost
         assert above.recall > below.recall
     for row in table:
-        assert row.gaussian < row.lost < 1.7 * row.gaussian
+        assert row.gaussian < row.lost < 2 * row.gaussian
         assert row.spectral == pytest.approx(row.gaussian, rel=0.03)
 
 

@@ -64,7 +64,6 @@ _STAGE_HELP = {
     "forecast": "Train a ladder of small models, fit a scaling law and write the main run's forecast to the ledger.",
     "pretrain": "Train the base model.",
     "encoder": "Train the sentence encoder contrastively on pairs made from the corpus.",
-    "index": "Build and measure the search engine: dense vectors in HNSW, BM25, and their fusion.",
 }
 
 

@@ -143,7 +143,7 @@ def parse_memory(text: str) -> int:
         raise ConfigError(f"'{text}' is no amount of memory", hint="Write it as 512MB or 2GB.")
     size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
     if size < 1 << 20:
-        raise ConfigError(f"{text} of memory is too little to count in", hint="Give 1MB or more.")
+        raise ConfigError(f"{text} of memory is too little to work in", hint="Give 1MB or more.")
     return size
 
 

@@ -7,7 +7,7 @@ from .flat import FlatIndex
 from .graph import GraphIndex
 from .hnsw import HNSWIndex
 from .ivf import IVFIndex
-from .loading import load_index
+from .loading import load_index, load_vectors
 from .lsh import LSHIndex
 from .multivector import MultiVectorIndex, maxsim
 from .pq import PQIndex
@@ -25,5 +25,6 @@ __all__ = [
     "MultiVectorIndex",
     "PQIndex",
     "load_index",
+    "load_vectors",
     "maxsim",
 ]
