@@ -31,9 +31,9 @@ Encoder* new_encoder(std::shared_ptr<Algorithm> algorithm, const nb::list& piece
   return new Encoder(std::move(algorithm), std::move(bytes), std::move(tokens));
 }
 
-Array<std::uint32_t> as_array(PagedArray<std::uint32_t> ids) {
-  auto* owned = new PagedArray<std::uint32_t>(std::move(ids));
-  nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<PagedArray<std::uint32_t>*>(p); });
+Array<std::uint32_t> as_array(IdBuffer ids) {
+  auto* owned = new IdBuffer(std::move(ids));
+  nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<IdBuffer*>(p); });
   return Array<std::uint32_t>(owned->data(), {owned->size()}, owner);
 }
 
@@ -42,7 +42,7 @@ nb::object encode(const Encoder& encoder, nb::handle object, bool parse_special)
   PythonTexts texts;
   texts.add(object);
   const Text& text = texts.texts[0];
-  PagedArray<std::uint32_t> ids;
+  IdBuffer ids;
   try {
     if (text.most_bytes() <= kShort) {
       ids = encoder.encode(text, parse_special);
@@ -118,11 +118,10 @@ nb::bytes decode_bytes(const Encoder& encoder, const Ids& ids) {
 Array<std::int64_t> cut(std::string_view pattern, nb::handle text) {
   TextViews texts;
   texts.add(text);
-  const auto* start = reinterpret_cast<const std::uint8_t*>(texts.views[0].data());
-  const auto* end = start + texts.views[0].size();
   std::vector<std::int64_t> ends{0};
-  Cutter(pattern_or_throw(pattern)).each(start, end, [&](const std::uint8_t*, const std::uint8_t* to) {
-    ends.push_back(to - start);
+  Pieces pieces;
+  Cutter(pattern_or_throw(pattern)).each(texts.views[0], pieces, [&] {
+    for (std::size_t i = 0; i < pieces.count; ++i) ends.push_back(pieces.base + pieces.ends[i] - texts.views[0].data());
   });
   std::int64_t* data;
   auto array = new_array(ends.size(), &data);

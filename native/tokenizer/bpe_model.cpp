@@ -1,42 +1,50 @@
 // Encoding repeats the training on one word: of all neighbouring pairs that some merge knows, the one of lowest rank
 // (the leftmost of equals) becomes one symbol, until no merge applies.
 //
-// Short words look for the lowest rank by scanning, sixteen at a time where the processor can: quadratic in the word,
-// but fastest for a few bytes. Long ones keep the symbols in a linked list and the pairs in a heap: a pair enters when it comes into being and is
-// checked when it comes up, so a word of n bytes costs O(n log n) time and O(n) memory.
+// Short words look for the lowest rank by scanning (bpe_short_words.cpp): quadratic in the word, but fastest for a few
+// bytes. Long ones keep the symbols in a linked list and the pairs in a heap: a pair enters when it comes into being
+// and is checked when it comes up, so a word of n bytes costs O(n log n) time and O(n) memory.
 #include "tokenizer/bpe_model.hpp"
 
 #include <algorithm>
 #include <functional>
 #include <stdexcept>
 
-#include "simd/lowest.hpp"
-
 namespace seedbed::tokenizer {
 namespace {
 
 constexpr std::uint32_t kNone = ~std::uint32_t{0};
 constexpr std::uint32_t kNoMerge = MergeRanks::kNone;
-constexpr std::size_t kShortWord = 224;  // fits the links of merge_short
 
 }  // namespace
 
+void MergeRanks::clear(std::size_t buckets) {
+  Bucket empty;
+  std::fill(std::begin(empty.slots), std::end(empty.slots), kEmpty);
+  buckets_.assign(buckets, empty);
+  mask_ = buckets - 1;
+  count_ = 0;
+}
+
+void MergeRanks::put(std::uint64_t key, std::uint32_t rank) {
+  for (std::size_t i = start(key);; i = (i + 1) & mask_)
+    for (std::uint64_t& slot : buckets_[i].slots)
+      if (slot == kEmpty || slot >> 21 == key) {
+        count_ += slot == kEmpty;
+        slot = key << 21 | rank;
+        return;
+      }
+}
+
 void MergeRanks::add(std::uint32_t left, std::uint32_t right, std::uint32_t rank) {
-  if (2 * (count_ + 1) > slots_.size()) {
-    std::vector<std::uint64_t> old(slots_.size() * 2, kEmpty);
-    old.swap(slots_);
-    for (const std::uint64_t slot : old) {
-      if (slot == kEmpty) continue;
-      std::size_t i = start(slot >> 21);
-      while (slots_[i] != kEmpty) i = (i + 1) & (slots_.size() - 1);
-      slots_[i] = slot;
-    }
+  if (2 * (count_ + 1) > kSlots * buckets_.size()) {
+    const std::vector<Bucket> old = std::move(buckets_);
+    clear(old.size() * 2);
+    for (const Bucket& bucket : old)
+      for (const std::uint64_t slot : bucket.slots)
+        if (slot != kEmpty) put(slot >> 21, static_cast<std::uint32_t>(slot) & kNone);
   }
-  const std::uint64_t key = key_of(left, right);
-  std::size_t i = start(key);
-  while (slots_[i] != kEmpty && slots_[i] >> 21 != key) i = (i + 1) & (slots_.size() - 1);
-  count_ += slots_[i] == kEmpty;
-  slots_[i] = key << 21 | rank;
+  put(key_of(left, right), rank);
 }
 
 BpeModel::BpeModel(std::vector<std::string> tokens, const std::vector<Merge>& merges,
@@ -73,51 +81,6 @@ std::size_t BpeModel::encode(std::string_view word, std::uint32_t* out, MergeScr
       return 1;
     }
   return word.size() <= kShortWord ? (this->*merge_short_)(word, out) : merge_long(word, out, scratch);
-}
-
-// The symbols of a word are linked; a symbol that was swallowed by its left neighbour keeps a rank that never is lowest.
-#define SEEDBED_MERGE_SHORT(TARGET, NAME, LOWEST)                                                                   \
-  TARGET std::size_t BpeModel::NAME(std::string_view word, std::uint32_t* out) const {                              \
-    std::uint32_t ranks[kShortWord + simd::kLowestLanes], ids[kShortWord];  /* ranks: of a symbol and the next */   \
-    std::uint8_t next[kShortWord], previous[kShortWord];                                                            \
-    const std::size_t n = word.size();                                                                              \
-    const std::size_t padded = (n + simd::kLowestLanes - 1) / simd::kLowestLanes * simd::kLowestLanes;              \
-    const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(word[i]); };                            \
-    for (std::size_t i = 0; i < n; ++i) {                                                                           \
-      ids[i] = bytes_[byte(i)];                                                                                     \
-      ranks[i] = i + 1 < n ? byte_ranks_[std::size_t{byte(i)} << 8 | byte(i + 1)] : kNoMerge;                       \
-      next[i] = static_cast<std::uint8_t>(i + 1);                                                                   \
-      previous[i] = static_cast<std::uint8_t>(i - 1);                                                               \
-    }                                                                                                               \
-    for (std::size_t i = n; i < padded; ++i) ranks[i] = kNoMerge;                                                   \
-    for (;;) {                                                                                                      \
-      const std::size_t i = LOWEST::lowest(ranks, padded);  /* the leftmost of equals */                            \
-      if (ranks[i] == kNoMerge) break;                                                                              \
-      ids[i] = result(ranks[i]);                                                                                    \
-      const std::size_t swallowed = next[i], after = next[swallowed];                                               \
-      ranks[swallowed] = kNoMerge;                                                                                  \
-      next[i] = static_cast<std::uint8_t>(after);                                                                   \
-      if (after < n) previous[after] = static_cast<std::uint8_t>(i);                                                \
-      ranks[i] = after < n ? ranks_.find(ids[i], ids[after]) : kNoMerge;                                            \
-      if (i > 0) ranks[previous[i]] = ranks_.find(ids[previous[i]], ids[i]);                                        \
-    }                                                                                                               \
-    std::size_t count = 0;                                                                                          \
-    for (std::size_t i = 0; i < n; i = next[i]) out[count++] = ids[i];                                              \
-    return count;                                                                                                   \
-  }
-
-SEEDBED_MERGE_SHORT(, merge_short_scalar, simd::LowestScalar)
-#if defined(__x86_64__)
-SEEDBED_MERGE_SHORT(__attribute__((target("avx2,bmi"))), merge_short_avx2, simd::LowestAvx2)
-SEEDBED_MERGE_SHORT(__attribute__((target("avx512f,avx2,bmi"))), merge_short_avx512, simd::LowestAvx512)
-#endif
-
-BpeModel::MergeShort BpeModel::best_merge_short() {
-#if defined(__x86_64__)
-  if (simd::level() >= simd::Level::Avx512) return &BpeModel::merge_short_avx512;
-  if (simd::level() == simd::Level::Avx2) return &BpeModel::merge_short_avx2;
-#endif
-  return &BpeModel::merge_short_scalar;
 }
 
 std::size_t BpeModel::merge_long(std::string_view word, std::uint32_t* out, MergeScratch& scratch) const {

@@ -22,7 +22,7 @@ ByteLevelBpe::ByteLevelBpe(BpeModel model, Pattern pattern) : model_(std::move(m
     if (token.empty() || token.size() > WordCache::kShortBytes) continue;
     const std::size_t count = model_.encode(token, ids, scratch);
     if (count != 1) continue;  // no word becomes this token
-    const auto key = WordCache::key_of(reinterpret_cast<const std::uint8_t*>(token.data()), token.size(), token.size());
+    const auto key = WordCache::key_of(token.data(), token.size(), token.size());
     first_words_.fill(WordCache::hash_of(key), key, {ids, count});
   }
 }
@@ -30,10 +30,12 @@ ByteLevelBpe::ByteLevelBpe(BpeModel model, Pattern pattern) : model_(std::move(m
 std::unique_ptr<Algorithm::State> ByteLevelBpe::new_state() const { return std::make_unique<Words>(first_words_); }
 
 void ByteLevelBpe::encode(const Section& section, State& state, IdBuffer& ids, std::vector<Span>* spans) const {
-  const auto* p = reinterpret_cast<const std::uint8_t*>(section.text.data());
   const std::size_t before = ids.size();
-  encode_words(p, p + section.text.size(), reinterpret_cast<const std::uint8_t*>(section.readable_end),
-               static_cast<Words&>(state), ids);
+  Words& words = static_cast<Words&>(state);
+  CachedWords cached(words.cache, section.readable_end, ids, [&](std::string_view word, IdBuffer& out) {
+    out.commit(model_.encode(word, out.room(word.size()), words.scratch));
+  });
+  cutter_.each(section.text, cached.words(), [&] { cached.look_up(); });
   if (!spans) return;
   std::size_t from = 0;  // nothing is lost between the words, so the tokens lie end to end
   for (std::size_t i = before; i < ids.size(); ++i) {
@@ -41,18 +43,6 @@ void ByteLevelBpe::encode(const Section& section, State& state, IdBuffer& ids, s
     spans->push_back({from, to});
     from = to;
   }
-}
-
-void ByteLevelBpe::encode_words(const std::uint8_t* p, const std::uint8_t* end, const std::uint8_t* readable_end,
-                               Words& words, IdBuffer& out) const {
-  CachedWords cached(words.cache, reinterpret_cast<const char*>(readable_end), out,
-                     [&](std::string_view word, IdBuffer& ids) {
-                       ids.commit(model_.encode(word, ids.room(word.size()), words.scratch));
-                     });
-  cutter_.each(p, end, [&](const std::uint8_t* from, const std::uint8_t* to) {
-    cached.take(reinterpret_cast<const char*>(from), reinterpret_cast<const char*>(to));
-  });
-  cached.look_up();
 }
 
 }  // namespace seedbed::tokenizer

@@ -16,9 +16,6 @@ class ByteLevelBpe final : public Algorithm {
 
  private:
   struct Words;
-  void encode_words(const std::uint8_t* p, const std::uint8_t* end, const std::uint8_t* readable_end, Words& words,
-                    IdBuffer& out) const;
-
   BpeModel model_;
   Cutter cutter_;
   WordCache first_words_;  // what every cache starts with: the words that are tokens

@@ -1,12 +1,10 @@
 // The loop that all algorithms share whose words do not depend on each other: each word is looked up in a cache, and
-// encoded if it is not there.
-//
-// Words are taken some ahead of being looked up, so that their buckets come from memory meanwhile.
+// encoded if it is not there. Words are taken many at a time, so that their buckets come from memory meanwhile.
 #pragma once
 #include <span>
 
 #include "tokenizer/id_buffer.hpp"
-#include "tokenizer/word_cache.hpp"
+#include "tokenizer/known_words.hpp"
 
 namespace seedbed::tokenizer {
 
@@ -19,70 +17,59 @@ class CachedWords {
       : cache_(cache), readable_end_(readable_end), ids_(ids), encode_(std::move(encode)) {}
 
   void take(const char* from, const char* to) {  // a word that is not empty
-    Ahead& ahead = next_[count_++];
-    ahead.word = {from, static_cast<std::size_t>(to - from)};
-    if (ahead.word.size() <= WordCache::kShortBytes) {
-      ahead.key = WordCache::key_of(reinterpret_cast<const std::uint8_t*>(from), ahead.word.size(),
-                                    static_cast<std::size_t>(readable_end_ - from));
-      ahead.hash = WordCache::hash_of(ahead.key);
-      cache_.prefetch(ahead.hash);
-    } else if (ahead.word.size() <= ManyIds::kMostBytes) {
-      ahead.hash = ManyIds::hash_of(ahead.word);
-      cache_.many_ids.prefetch(ahead.hash);
+    if (!words().count) words().restart(from);
+    if (!words().reaches(to)) [[unlikely]] {
+      look_up();
+      words().restart(from);
+      if (!words().reaches(to)) return encode_({from, static_cast<std::size_t>(to - from)}, ids_);
     }
-    if (count_ == kAhead) look_up();
+    words().put(from, to);
+    if (words().count == Pieces::kMost) look_up();
   }
 
-  void look_up() {  // all that were taken
-    std::uint32_t* to = ids_.room(kRoom);
-    for (const Ahead& ahead : std::span(next_, count_)) {
-      const bool is_short = ahead.word.size() <= WordCache::kShortBytes;
-      WordCache::ShortSlot* slot = is_short ? cache_.find(ahead.hash, ahead.key) : nullptr;
-      if (slot && slot->count != WordCache::kMany) {
-        std::memcpy(to, slot->ids, sizeof slot->ids + sizeof slot->count);  // cheaper than asking how many
-        to += slot->count;
-        continue;
-      }
+  Pieces& words() { return batch_.words; }  // to fill it otherwise than by take
+
+  void look_up() {  // all words that were taken
+    known_.find_keys(batch_, cache_, readable_end_);
+    const std::size_t count = words().count;
+    for (std::size_t i = 0; i < count; ++i) {
+      std::uint32_t* to = ids_.room(room_for_known(count));
+      i = known_.copy(batch_, i, cache_, to);
       ids_.commit(static_cast<std::size_t>(to - ids_.end()));
-      unlikely(ahead, is_short, slot);
-      to = ids_.room(kRoom);
+      if (i < count) look_further(i);
     }
-    ids_.commit(static_cast<std::size_t>(to - ids_.end()));
-    count_ = 0;
+    words().count = 0;
   }
 
  private:
-  struct Ahead {
-    std::string_view word;
-    std::uint32_t hash;
-    WordCache::Key key;
-  };
-
-  // A word that is new, or long, or becomes many ids.
-  [[gnu::noinline]] void unlikely(const Ahead& ahead, bool is_short, WordCache::ShortSlot* slot) {
-    const bool in_many = !is_short && ahead.word.size() <= ManyIds::kMostBytes;
+  // A word that is new, or long, or becomes many ids, or has no place in its home.
+  [[gnu::noinline]] void look_further(std::size_t i) {
+    const std::string_view word = batch_.words[i];
+    const std::size_t hash = batch_.hashes[i];
+    const WordCache::Key key = batch_.keys[i];
+    const bool is_short = word.size() <= WordCache::kShortBytes, is_long = word.size() > ManyIds::kMostBytes;
+    WordCache::ShortSlot* slot = is_short ? cache_.find(hash, key) : nullptr;
     std::span<const std::uint32_t> seen;
-    if (slot) seen = cache_.many(*slot);
-    if (in_many) seen = cache_.many_ids.find(ahead.word, ahead.hash);
+    if (slot) seen = cache_.ids_of(*slot);
+    else if (!is_short && !is_long) seen = cache_.many_ids.find(word, static_cast<std::uint32_t>(hash));
     if (!seen.empty()) {
       std::copy(seen.begin(), seen.end(), ids_.room(seen.size()));
       return ids_.commit(seen.size());
     }
     const std::size_t before = ids_.size();
-    encode_(ahead.word, ids_);
+    encode_(word, ids_);
     const std::span made(ids_.data() + before, ids_.size() - before);
     if (slot) cache_.refill(*slot, made);
-    else if (is_short) cache_.fill(ahead.hash, ahead.key, made);
-    else if (in_many && !made.empty()) cache_.many_ids.add(ahead.word, ahead.hash, made);
+    else if (is_short) cache_.fill(hash, key, made);
+    else if (!is_long && !made.empty()) cache_.many_ids.add(word, static_cast<std::uint32_t>(hash), made);
   }
 
   WordCache& cache_;
   const char* readable_end_;
   IdBuffer& ids_;
   Encode encode_;
-  static constexpr std::size_t kAhead = 64, kRoom = WordCache::kShortIds * kAhead + 1;
-  Ahead next_[kAhead];
-  std::size_t count_ = 0;
+  WordBatch batch_;
+  KnownWords known_ = KnownWords::best();
 };
 
 }  // namespace seedbed::tokenizer

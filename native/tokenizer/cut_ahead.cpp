@@ -195,27 +195,63 @@ SEEDBED_INLINE Mask starts_o200k(const Classes& c, int& known) {
   return starts;
 }
 
-#define SEEDBED_CUT(TARGET, BYTES, NAME)                                                                             \
+// Puts the pieces that end before the places k of `ends` in the block at p.
+SEEDBED_INLINE void put_each(Pieces& pieces, const char* p, Mask ends) {
+  auto from = static_cast<std::uint32_t>(p - pieces.base);
+  const std::uint32_t block = from;
+  for (; ends; ends &= ends - 1) {
+    const std::uint32_t to = block + static_cast<std::uint32_t>(std::countr_zero(ends));
+    pieces.starts[pieces.count] = from;
+    pieces.ends[pieces.count++] = from = to;
+  }
+}
+
+// The same without asking how many there are: sixteen places at a time are closed up.
+SEEDBED_AVX512 SEEDBED_INLINE void put_each_avx512(Pieces& pieces, const char* p, Mask ends) {
+  const auto block = static_cast<std::uint32_t>(p - pieces.base);
+  __m512i places = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(block)),
+                                    _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  std::size_t count = pieces.count;
+  pieces.starts[count] = block;
+  for (int i = 0; i < 4; ++i, ends >>= 16) {
+    const auto sixteen = static_cast<__mmask16>(ends);
+    const __m512i found = _mm512_maskz_compress_epi32(sixteen, places);
+    _mm512_storeu_si512(pieces.ends + count, found);
+    _mm512_storeu_si512(pieces.starts + count + 1, found);  // where one ends the next starts
+    count += static_cast<std::size_t>(__builtin_popcount(sixteen));
+    places = _mm512_add_epi32(places, _mm512_set1_epi32(16));
+  }
+  pieces.count = count;
+}
+
+#define SEEDBED_CUT(TARGET, BYTES, NAME, PUT_EACH)                                                                   \
   template <Pattern pattern>                                                                                         \
-  TARGET Mask NAME(const std::uint8_t* p, std::size_t left) {                                                        \
-    std::uint8_t padded[64];                                                                                         \
-    if (left < 64) { /* what follows the text may not be readable */                                                 \
-      for (std::size_t i = 0; i < 64; ++i) padded[i] = i < left ? p[i] : 0;                                          \
-      p = padded;                                                                                                    \
+  TARGET const char* NAME(const char* p, const char* end, Pieces& pieces) {                                          \
+    while (p < end && pieces.count + 64 <= Pieces::kMost) {                                                          \
+      const auto left = static_cast<std::size_t>(end - p);                                                           \
+      std::uint8_t padded[64];                                                                                       \
+      const auto* block = reinterpret_cast<const std::uint8_t*>(p);                                                  \
+      if (left < 64) { /* what follows the text may not be readable */                                               \
+        for (std::size_t i = 0; i < 64; ++i) padded[i] = i < left ? block[i] : 0;                                    \
+        block = padded;                                                                                              \
+      }                                                                                                              \
+      const Classes c = classes_of(BYTES::load(block), left, pattern != Pattern::Gpt2);                              \
+      int known = c.known;                                                                                           \
+      Mask starts;                                                                                                   \
+      if constexpr (pattern == Pattern::Gpt2) starts = starts_gpt2(c);                                               \
+      else if constexpr (pattern == Pattern::O200k) starts = starts_o200k(c, known);                                 \
+      else if constexpr (pattern == Pattern::Qwen2) starts = starts_llama3<1>(c);                                    \
+      else starts = starts_llama3<3>(c);                                                                             \
+      const Mask ends = told(starts, c, known);                                                                      \
+      if (!ends) break;                                                                                              \
+      PUT_EACH(pieces, p, ends);                                                                                     \
+      p += 63 - std::countl_zero(ends);                                                                              \
     }                                                                                                                \
-    const BYTES bytes = BYTES::load(p);                                                                              \
-    const Classes c = classes_of(bytes, left, pattern != Pattern::Gpt2);                                                                       \
-    int known = c.known;                                                                                             \
-    Mask starts;                                                                                                     \
-    if constexpr (pattern == Pattern::Gpt2) starts = starts_gpt2(c);                                          \
-    else if constexpr (pattern == Pattern::O200k) starts = starts_o200k(c, known);                            \
-    else if constexpr (pattern == Pattern::Qwen2) starts = starts_llama3<1>(c);                               \
-    else starts = starts_llama3<3>(c);                                                                        \
-    return told(starts, c, known);                                                                                   \
+    return p;                                                                                                        \
   }
 
-SEEDBED_CUT(SEEDBED_AVX2, Avx2Bytes, cut_avx2)
-SEEDBED_CUT(SEEDBED_AVX512, Avx512Bytes, cut_avx512)
+SEEDBED_CUT(SEEDBED_AVX2, Avx2Bytes, cut_avx2, put_each)
+SEEDBED_CUT(SEEDBED_AVX512, Avx512Bytes, cut_avx512, put_each_avx512)
 
 template <Pattern pattern>
 CutAhead best() {

@@ -3,14 +3,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "tokenizer/pieces.hpp"
 #include "tokenizer/pretokenizer.hpp"
 
 namespace seedbed::tokenizer {
 
-// Bit k is set where a piece ends before byte k of the text at p, which is itself the start of a piece. Only ends that
-// nothing behind the first 64 bytes, and nothing beyond ASCII, can change are told; 0 if there are none: then the
-// matcher that goes character by character must cut the next piece. `left` bytes are left of the text.
-using CutAhead = std::uint64_t (*)(const std::uint8_t* p, std::size_t left);
+// Puts the pieces of the text [p, end) from p on, which is itself the start of a piece, as long as it can tell them and
+// there is room for 64 more; returns where the last one ends. Only pieces that nothing beyond ASCII can change are
+// told. Where it returns with room left, the matcher that goes character by character must cut the next piece.
+using CutAhead = const char* (*)(const char* p, const char* end, Pieces& pieces);
 
 // By the instruction set in use (simd/level.hpp); null where it has no such code.
 CutAhead cut_ahead_of(Pattern pattern);

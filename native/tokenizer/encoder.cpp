@@ -1,5 +1,6 @@
 #include "tokenizer/encoder.hpp"
 
+#include <functional>
 #include <numeric>
 #include <optional>
 
@@ -43,6 +44,8 @@ class Encoder::Lease {
 
 namespace {
 
+constexpr std::size_t kBytesPerId = 4;  // or somewhat more: for room to begin with
+
 void shift(std::vector<Span>& spans, std::size_t first, std::size_t by) {
   for (std::size_t i = first; i < spans.size(); ++i) {
     spans[i].from += by;
@@ -54,39 +57,56 @@ void shift(std::vector<Span>& spans, std::size_t first, std::size_t by) {
 
 Encoder::Batch Encoder::encode(const std::vector<Text>& texts, unsigned threads, bool parse_special) const {
   const auto blocks = blocks_of(texts);
+  threads = threads_for(blocks.size(), threads);
+  Batch batch{{}, std::vector<std::int64_t>(texts.size() + 1)};
+  const auto encode_block = [&](std::size_t block, Lease& lease, IdBuffer& ids) {
+    for (std::size_t i = blocks[block].first; i < blocks[block].second; ++i) {
+      const std::size_t before = ids.size();
+      encode_text(lease.reader().read(texts[i]), parse_special, lease.state(), ids, nullptr);
+      batch.offsets[i + 1] = static_cast<std::int64_t>(ids.size() - before);
+    }
+  };
+  const std::size_t about = std::transform_reduce(texts.begin(), texts.end(), std::size_t{0}, std::plus<>(),
+                                                  [](const Text& text) { return text.length; }) / kBytesPerId;
+  if (threads == 1) {  // straight into the result
+    Lease lease(*this);
+    batch.ids.reserve(about);
+    for (std::size_t block = 0; block < blocks.size(); ++block) encode_block(block, lease, batch.ids);
+    std::partial_sum(batch.offsets.begin(), batch.offsets.end(), batch.offsets.begin());
+    return batch;
+  }
   struct Made {  // the ids of a block: where its thread put them
     unsigned thread;
     std::size_t from, count;
   };
   std::vector<Made> made(blocks.size());
-  std::vector<std::optional<Lease>> leases(threads_for(blocks.size(), threads));
-  Batch batch{{}, std::vector<std::int64_t>(texts.size() + 1)};
+  std::vector<std::optional<Lease>> leases(threads);
   parallel_for(blocks.size(), threads, [&](unsigned thread, std::size_t block) {
-    if (!leases[thread]) leases[thread].emplace(*this);
-    Lease& lease = *leases[thread];
-    const std::size_t from = lease.ids().size();
-    for (std::size_t i = blocks[block].first; i < blocks[block].second; ++i) {
-      const std::size_t before = lease.ids().size();
-      encode_text(lease.reader().read(texts[i]), parse_special, lease.state(), lease.ids(), nullptr);
-      batch.offsets[i + 1] = static_cast<std::int64_t>(lease.ids().size() - before);
+    if (!leases[thread]) {
+      leases[thread].emplace(*this);
+      leases[thread]->ids().reserve(about / threads);
     }
-    made[block] = {thread, from, lease.ids().size() - from};
+    IdBuffer& ids = leases[thread]->ids();
+    const std::size_t from = ids.size();
+    encode_block(block, *leases[thread], ids);
+    made[block] = {thread, from, ids.size() - from};
   });
   std::partial_sum(batch.offsets.begin(), batch.offsets.end(), batch.offsets.begin());
-  batch.ids = PagedArray<std::uint32_t>(static_cast<std::size_t>(batch.offsets.back()));
+  std::uint32_t* const all = batch.ids.room(static_cast<std::size_t>(batch.offsets.back()));
   parallel_for(blocks.size(), threads, [&](unsigned, std::size_t block) {
     const Made& part = made[block];
-    std::copy_n(leases[part.thread]->ids().data() + part.from, part.count,
-                batch.ids.data() + batch.offsets[blocks[block].first]);
+    std::copy_n(leases[part.thread]->ids().data() + part.from, part.count, all + batch.offsets[blocks[block].first]);
   });
+  batch.ids.commit(static_cast<std::size_t>(batch.offsets.back()));
   return batch;
 }
 
-PagedArray<std::uint32_t> Encoder::encode(const Text& text, bool parse_special) const {
+IdBuffer Encoder::encode(const Text& text, bool parse_special) const {
   Lease lease(*this);
   encode_text(lease.reader().read(text), parse_special, lease.state(), lease.ids(), nullptr);
-  PagedArray<std::uint32_t> ids(lease.ids().size());
-  std::copy_n(lease.ids().data(), ids.size(), ids.data());
+  IdBuffer ids;
+  std::copy_n(lease.ids().data(), lease.ids().size(), ids.room(lease.ids().size()));
+  ids.commit(lease.ids().size());
   return ids;
 }
 

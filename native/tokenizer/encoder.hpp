@@ -22,14 +22,14 @@ class Encoder {
   const std::vector<std::string>& pieces() const { return pieces_; }
 
   struct Batch {
-    PagedArray<std::uint32_t> ids;      // of all texts, one behind another
+    IdBuffer ids;                       // of all texts, one behind another
     std::vector<std::int64_t> offsets;  // of each text in ids, and the end
   };
   // Throws LoneSurrogate of one of the texts.
   Batch encode(const std::vector<Text>& texts, unsigned threads, bool parse_special) const;
 
   // The ids of one text. Throws LoneSurrogate.
-  PagedArray<std::uint32_t> encode(const Text& text, bool parse_special) const;
+  IdBuffer encode(const Text& text, bool parse_special) const;
 
   // The ids of one text and the bytes of it that each stands for.
   void encode(std::string_view text, bool parse_special, IdBuffer& ids, std::vector<Span>& spans) const;

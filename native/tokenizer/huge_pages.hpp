@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <utility>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -26,24 +27,6 @@ inline void free_pages(void* memory, std::size_t bytes) noexcept {
   ::operator delete(memory, std::align_val_t{bytes >= kHugePage ? kHugePage : 64});
 }
 
-// An array whose values are not set, in such memory.
-template <class T>
-class PagedArray {
- public:
-  PagedArray() = default;
-  explicit PagedArray(std::size_t size) : data_(static_cast<T*>(allocate_pages(size * sizeof(T))), {size}), size_(size) {}
-  T* data() const { return data_.get(); }
-  std::size_t size() const { return size_; }
-
- private:
-  struct Free {
-    std::size_t size = 0;
-    void operator()(T* data) const noexcept { free_pages(data, size * sizeof(T)); }
-  };
-  std::unique_ptr<T, Free> data_;
-  std::size_t size_ = 0;
-};
-
 template <class T>
 struct HugePages {  // an allocator for containers
   using value_type = T;
@@ -56,6 +39,28 @@ struct HugePages {  // an allocator for containers
   }
   void deallocate(T* memory, std::size_t count) noexcept { free_pages(memory, count * sizeof(T)); }
   friend bool operator==(const HugePages&, const HugePages&) { return true; }
+};
+
+// Such memory that is used again: the system clears every page that it gives away, which takes up to a third as long as
+// encoding what fills it. Large blocks that were given back wait for the next to ask, up to a fixed size in all.
+class Pages {
+ public:
+  Pages() = default;
+  explicit Pages(std::size_t bytes);  // at least so many, uninitialised
+  Pages(Pages&& other) noexcept
+      : memory_(std::exchange(other.memory_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Pages& operator=(Pages&& other) noexcept {
+    std::swap(memory_, other.memory_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~Pages();
+  void* memory() const { return memory_; }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  void* memory_ = nullptr;
+  std::size_t bytes_ = 0;
 };
 
 }  // namespace seedbed::tokenizer

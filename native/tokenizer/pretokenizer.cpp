@@ -9,9 +9,18 @@ using Byte = const std::uint8_t;
 
 constexpr std::uint8_t kNotSymbol = kLetter | kNumber | kSpace;  // [^\s\p{L}\p{N}] is what has none of these
 
+// Three bytes that are one of the characters U+5000 to U+8FFF and U+B000 to U+CFFF: ideographs and Hangul, all \p{Lo}.
+inline bool is_common_letter(Byte* p) {
+  const std::uint8_t lead = p[0];
+  return ((lead >= 0xE5 && lead <= 0xE8) || lead == 0xEB || lead == 0xEC) && continues(p[1]) && continues(p[2]);
+}
+
 // Past the longest run of characters that have one of `classes`.
 inline Byte* skip(Byte* p, Byte* end, std::uint8_t classes) {
   while (p < end) {
+    if (classes & kOtherLetter)
+      while (end - p >= 3 && is_common_letter(p)) p += 3;
+    if (p == end) break;
     const Character c = read_character(p, end);
     if (!(c.classes & classes)) break;
     p += c.length;

@@ -1,10 +1,10 @@
 // From pre-token to ids without merging: natural text repeats its words, so nearly every word has been seen before.
 //
-// Two tables, one thread's own. The one of short words doubles as long as new words drive out old ones, up to a fixed
-// size; the one of long words and many ids starts anew when it is full. So memory is bounded whatever the text, and a word that lost
-// its place is merged again when it comes back. Entries are exact: the whole word is compared, not its hash. The tables
-// are larger than the fast caches of a processor, so a caller that knows its next words prefetches their buckets before
-// it asks for the first.
+// Two tables, one thread's own. The one of short words doubles when half of it is used, up to a fixed size, and then
+// starts anew when many words were driven out; the one of long words and many ids starts anew when it is full. So
+// memory is bounded whatever the text, and a word that lost its place is merged again when it comes back. Entries are
+// exact: the whole word is compared, not its hash. The tables are larger than the fast caches of a processor, so
+// known_words.hpp prefetches the buckets of many words before it looks for the first.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -90,15 +90,17 @@ class ManyIds {
   std::uint32_t generation_ = 0;
 };
 
+// The bytes of a word of 1 to 15 bytes, zero-padded, and its length in the last byte: never 0, 0.
+struct ShortWord {
+  std::uint64_t low, high;
+  bool operator==(const ShortWord& other) const { return ((low ^ other.low) | (high ^ other.high)) == 0; }
+};
+
 class WordCache {
  public:
   static constexpr std::size_t kShortBytes = 15, kShortIds = 3;
 
-  // The bytes of a word of 1 to 15 bytes, zero-padded, and its length in the last byte: never 0, 0.
-  struct Key {
-    std::uint64_t low = 0, high = 0;
-    bool operator==(const Key& other) const { return ((low ^ other.low) | (high ^ other.high)) == 0; }
-  };
+  using Key = ShortWord;
 
   // Most words: in half a cache line.
   struct ShortSlot {
@@ -111,34 +113,31 @@ class WordCache {
     ShortSlot slots[2];
   };
 
-  WordCache() : buckets_(std::size_t{1} << kLeastBits) {}
-
   // `readable` bytes may be read from the start of the word, whatever they hold.
-  static Key key_of(const std::uint8_t* word, std::size_t length, std::size_t readable) {
-    Key key;
-    if (readable >= 16) {
-      std::memcpy(&key, word, 16);
-      key.low &= kMasks[length & 15];  // a table, as no branch could guess the length
-      key.high &= kMasks[length > 8 ? (length - 8) & 7 : 0];
-    } else {
-      std::memcpy(&key, word, length);
-    }
-    key.high |= std::uint64_t{length} << 56;
+  static Key key_of(const char* word, std::size_t length, std::size_t readable) {
+    Key key{};
+    std::memcpy(&key, word, readable >= sizeof key ? sizeof key : length);
+    const Key& mask = kMasks[length & kShortBytes];  // a table, as no branch could guess the length
+    key.low &= mask.low;
+    key.high = (key.high & mask.high) | std::uint64_t{length} << 56;
     return key;
   }
 
+  // Only such steps as registers of any width have (known_words.cpp).
+  static constexpr Key kSalt{0x9E3779B97F4A7C15u, 0xD6E8FEB86659FD93u};
   static std::uint32_t hash_of(Key key) {
-    const std::uint64_t mixed = (key.low ^ (key.high * 0x9E3779B97F4A7C15u)) * 0xD6E8FEB86659FD93u;
-    return static_cast<std::uint32_t>((mixed ^ mixed >> 31) >> 7);
+    const auto product = [](std::uint64_t part) { return (part & 0xFFFFFFFFu) * (part >> 32); };
+    const std::uint64_t mixed = product(key.low ^ kSalt.low) ^ product(key.high ^ kSalt.high);
+    return static_cast<std::uint32_t>(mixed ^ mixed >> 32);
   }
-  void prefetch(std::size_t hash) { __builtin_prefetch(&bucket(hash)); }
+  const Bucket& bucket(std::size_t hash) const { return buckets_[hash & mask_]; }
+  void prefetch(std::size_t hash) const { __builtin_prefetch(&bucket(hash)); }
   ShortSlot* find(std::size_t hash, Key key) {
-    Bucket& home = bucket(hash);
-    ShortSlot& likely = home.slots[!(home.slots[0].key == key)];  // no branch could guess which of the two
-    if (likely.key == key) return &likely;
-    for (std::size_t i = 1; i < kGroup; ++i)
-      for (ShortSlot& slot : bucket(hash ^ i).slots)
+    for (std::size_t i = 0; i < kGroup; ++i)
+      for (ShortSlot& slot : buckets_[(hash ^ i) & mask_].slots) {
         if (slot.key == key) return &slot;
+        if (!slot.count) return nullptr;  // words are put into the first empty place
+      }
     return nullptr;
   }
   void fill(std::size_t hash, Key key, std::span<const std::uint32_t> ids) {
@@ -149,12 +148,16 @@ class WordCache {
       slot.count = kMany;
       refill(slot, ids);
     }
-    driven_out_ += put(buckets_, hash, slot);
-    if (driven_out_ > buckets_.size() / 8) make_room();
+    const bool driven_out = !put(buckets_, hash, slot);
+    used_ += !driven_out;
+    driven_out_ += driven_out;
+    const bool full = may_grow() ? used_ > buckets_.size() : driven_out_ > buckets_.size() / 8;
+    if (full) make_room();
   }
 
-  // The ids of a slot whose count is kMany; empty if they are gone, until it is refilled.
-  std::span<const std::uint32_t> many(const ShortSlot& slot) const {
+  // Empty if the slot's count is kMany and they are gone, until it is refilled.
+  std::span<const std::uint32_t> ids_of(const ShortSlot& slot) const {
+    if (slot.count != kMany) return {slot.ids, slot.count};
     return many_ids.at({slot.ids[0], slot.ids[1], slot.ids[2]});
   }
   void refill(ShortSlot& slot, std::span<const std::uint32_t> ids) {
@@ -167,42 +170,46 @@ class WordCache {
   ManyIds many_ids;
 
  private:
-  static constexpr std::array<std::uint64_t, 16> kMasks = [] {  // the lowest so many bytes, 8 at most
-    std::array<std::uint64_t, 16> masks{};
-    for (std::size_t i = 0; i < masks.size(); ++i)
-      masks[i] = i < 8 ? (std::uint64_t{1} << 8 * i) - 1 : ~std::uint64_t{0};
+  static constexpr std::array<Key, kShortBytes + 1> kMasks = [] {  // the lowest so many bytes
+    std::array<Key, kShortBytes + 1> masks{};
+    for (std::size_t i = 0; i < masks.size(); ++i) {
+      masks[i].low = i < 8 ? (std::uint64_t{1} << 8 * i) - 1 : ~std::uint64_t{0};
+      masks[i].high = i > 8 ? (std::uint64_t{1} << 8 * (i - 8)) - 1 : 0;
+    }
     return masks;
   }();
-  static constexpr int kLeastBits = 10, kMostBits = 17;
+  static constexpr int kLeastBits = 10, kMostBits = 18;
   static constexpr std::size_t kGroup = 8;
   using Buckets = std::vector<Bucket, HugePages<Bucket>>;
 
-  Bucket& bucket(std::size_t hash) { return buckets_[hash & (buckets_.size() - 1)]; }
-  // Frequent words tend to come first and so keep the places that are looked at first. Returns whether another word
+  // Frequent words tend to come first and so keep the places that are looked at first. Returns whether no other word
   // was driven out.
   static bool put(Buckets& buckets, std::size_t hash, const ShortSlot& slot) {
     for (std::size_t i = 0; i < kGroup; ++i)
       for (ShortSlot& place : buckets[(hash ^ i) & (buckets.size() - 1)].slots)
         if (!place.count) {
           place = slot;
-          return false;
+          return true;
         }
     buckets[(hash ^ (kGroup - 1)) & (buckets.size() - 1)].slots[1] = slot;
-    return true;
+    return false;
   }
+  bool may_grow() const { return buckets_.size() < std::size_t{1} << kMostBits; }
   void make_room() {
-    const bool grows = buckets_.size() < std::size_t{1} << kMostBits;
+    const bool grows = may_grow();
     Buckets fresh(buckets_.size() << grows);
+    used_ = driven_out_ = 0;
     if (grows)  // else the words have become others: start anew
       for (const std::size_t s : {0, 1})
         for (const Bucket& bucket : buckets_)
-          if (bucket.slots[s].count) put(fresh, hash_of(bucket.slots[s].key), bucket.slots[s]);
+          if (bucket.slots[s].count) used_ += put(fresh, hash_of(bucket.slots[s].key), bucket.slots[s]);
     buckets_ = std::move(fresh);
-    driven_out_ = 0;
+    mask_ = buckets_.size() - 1;
   }
 
-  Buckets buckets_;
-  std::size_t driven_out_ = 0;  // since the table last grew
+  Buckets buckets_ = Buckets(std::size_t{1} << kLeastBits);
+  std::size_t mask_ = buckets_.size() - 1;
+  std::size_t used_ = 0, driven_out_ = 0;  // places, and words, since the table last grew
 };
 
 }  // namespace seedbed::tokenizer

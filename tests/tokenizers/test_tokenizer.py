@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken as PeerToken
 from tokenizers import Tokenizer as Peer
 
+from seedbed import _native
 from seedbed.core.errors import ConfigError, DataError
 from seedbed.tokenizers import (
     CHATML_TOKENS,
@@ -121,6 +123,29 @@ def test_a_long_word_takes_linear_time(trained: dict) -> None:
     text = "abcdefghij" * 300_000
     assert ours.decode(ours.encode(text)) == text
     assert time.perf_counter() - started < 20  # scanning instead would take hours
+
+
+def test_every_instruction_set_gives_the_same_ids(languages: list[str], strange: list[str]) -> None:
+    generator = random.Random(5)
+    words = ["".join(generator.choices("abetr", k=length)) for length in range(1, 260) for _ in range(4)]
+    texts = [*languages, *strange, *words, " ".join(words)]
+    specification = train_bpe([*languages, *words], 3000, special_tokens=()).specification
+    best = _native.simd_level()
+    found = {}
+    try:
+        for level in ("scalar", "avx2", best):
+            try:
+                _native.set_simd_level(level)
+            except ValueError:  # not on this machine
+                continue
+            ours = Tokenizer(specification)  # its cache is empty: first the words are merged, then they are found
+            found[level] = [ours.encode_batch(texts, threads=1).values.tolist() for _ in range(2)]
+    finally:
+        _native.set_simd_level(best)
+    peer = Peer.from_str(json.dumps(tokenizer_json.to_json(specification)))
+    expected = [number for encoding in peer.encode_batch(texts) for number in encoding.ids]
+    for level, times in found.items():
+        assert times == [expected, expected], level
 
 
 def test_threads_do_not_matter(trained: dict, languages: list[str]) -> None:
