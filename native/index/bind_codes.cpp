@@ -87,7 +87,8 @@ void bind_codes(nb::module_& m) {
           simd::fastscan_kernel(simd::level()).sums(block.data(), {tables.data(), groups, addable}, out.data());
           return out;
         },
-        "codes"_a, "tables"_a, "addable"_a, "Sums of the entries of `tables` (groups, 16) that `codes` (n, groups) choose.");
+        "codes"_a, "tables"_a, "addable"_a,
+        "Sums of the entries of `tables` (groups, 16) that `codes` (n, groups) choose.");
 }
 
 }  // namespace seedbed::index

@@ -40,7 +40,8 @@ void bind_graph(nb::module_& m) {
            },
            "ids"_a)
       .def("search",
-           [](const Graph& self, const In2<float>& queries, std::size_t k, std::size_t width, bool exact_walk, const std::optional<In<std::int64_t>>& allowed, std::size_t threads) {
+           [](const Graph& self, const In2<float>& queries, std::size_t k, std::size_t width, bool exact_walk,
+              const std::optional<In<std::int64_t>>& allowed, std::size_t threads) {
              require(queries.shape(1) == self.dim(), "queries have another dimension");
              const std::size_t rows = queries.shape(0);
              auto distances = table<float>(rows, checked_cells(rows, k));
@@ -94,7 +95,8 @@ void bind_graph(nb::module_& m) {
                            unchecked});
            },
            "high"_a, "low"_a, "shapes"_a, "centre"_a, "labels"_a, "flags"_a, "ring"_a, "links"_a, "entries"_a,
-           "blocks"_a, "reach"_a, "sampled_at"_a, "unchecked"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>(),
+           "blocks"_a, "reach"_a, "sampled_at"_a, "unchecked"_a, nb::keep_alive<1, 2>(),
+           nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>(),
            nb::keep_alive<1, 5>(), nb::keep_alive<1, 6>(), nb::keep_alive<1, 7>(), nb::keep_alive<1, 8>(),
            nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>(), nb::keep_alive<1, 11>())
       .def("ids",

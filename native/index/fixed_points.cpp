@@ -115,8 +115,9 @@ struct PointKernel {
     return round_all(x, f, n, out);                                                                             \
   }                                                                                                             \
   __VA_ARGS__ float product_##name(const float* x, const float* y, std::size_t n) { return dot_of(x, y, n); }   \
-  __VA_ARGS__ void flip_##name(const std::uint8_t* codes, std::size_t n, std::int8_t* out) { flip_all(codes, n, out); }  \
-  constexpr PointKernel kernel_##name{l2_##name, dot_##name, decode_##name, largest_##name, round_##name, product_##name, flip_##name};
+  __VA_ARGS__ void flip_##name(const std::uint8_t* h, std::size_t n, std::int8_t* out) { flip_all(h, n, out); } \
+  constexpr PointKernel kernel_##name{l2_##name,    dot_##name,     decode_##name, largest_##name,              \
+                                      round_##name, product_##name, flip_##name};
 SEEDBED_POINT_KERNEL(plain)
 #if defined(__x86_64__)
 SEEDBED_POINT_KERNEL(avx2, [[gnu::target("avx2,fma")]])
@@ -132,7 +133,9 @@ const PointKernel& point_kernel() {
   return kernel_plain;
 }
 
-std::size_t padded_bytes(std::size_t width) { return (width + simd::kByteLane - 1) / simd::kByteLane * simd::kByteLane; }
+std::size_t padded_bytes(std::size_t width) {
+  return (width + simd::kByteLane - 1) / simd::kByteLane * simd::kByteLane;
+}
 
 }  // namespace
 
@@ -302,7 +305,8 @@ FixedPoints::State FixedPoints::state() const {
 
 void FixedPoints::restore(const State& state, std::size_t count) {
   if (state.high.size() != count * stride_ || state.low.size() != count * width_ ||
-      state.shapes.size() != count * sizeof(PointShape) || (state.centre.size() != width_ && (count || state.centre.size())))
+      state.shapes.size() != count * sizeof(PointShape) ||
+      (state.centre.size() != width_ && (count || state.centre.size())))
     throw std::invalid_argument("the codes do not belong together");
   high_.borrow(state.high);
   low_.borrow(state.low);

@@ -2,11 +2,11 @@
 //
 // The high bytes alone are an eight-bit scalar quantisation: half the memory traffic of both, for walking a graph with
 // exact integer dot products. With the low bytes they are finer than float16, for ranking what was found. This is the
-// two-level scheme of LVQ (Aguerrebere et al., VLDB 2023) with one scale for each vector and no offset: a random rotation
-// makes coordinates symmetric and takes the outliers away, as for RaBitQ.
+// two-level scheme of LVQ (Aguerrebere et al., VLDB 2023) with one scale for each vector and no offset: a random
+// rotation makes coordinates symmetric and takes the outliers away, as for RaBitQ.
 //
-// Under the inner product a graph needs a distance between points that leads to the largest products: points are lifted by one
-// more coordinate onto a sphere (Bachrach et al., RecSys 2014), where the closest point has the largest product.
+// Under the inner product a graph needs a distance between points that leads to the largest products: points are lifted
+// by one more coordinate onto a sphere (Bachrach et al., RecSys 2014), where the closest has the largest product.
 #pragma once
 #include <cmath>
 #include <cstdint>

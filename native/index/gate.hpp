@@ -1,5 +1,5 @@
-// Any number of readers together, one writer at a time; a waiting writer keeps new readers out, so that a stream of searches
-// cannot starve it.
+// Any number of readers together, one writer at a time; a waiting writer keeps new readers out, so that a stream of
+// searches cannot starve it.
 #pragma once
 #include <mutex>
 #include <shared_mutex>

@@ -1,14 +1,15 @@
-// A proximity graph whose points are codes: a walk reads eighth-precision or one-bit codes, and what it finds is ranked
-// by sixteen bits (fixed_points.hpp).
+// A proximity graph whose points are codes: a walk reads eight-bit or one-bit codes, and what it finds is ranked by
+// sixteen bits (fixed_points.hpp).
 //
 // The graph has one layer: each slot has up to `degree` links, chosen by the neighbour heuristic of HNSW (Malkov &
-// Yashunin, Algorithm 4) when points are added one after another, and free places are filled with the closest of what
-// the heuristic left out. Walks begin at the best of a sample of slots. With one-bit codes each slot also has blocks in which the codes
-// of its neighbours, relative to itself, lie together for one fast scan (SymphonyQG; rabitq.hpp).
+// Yashunin, Algorithm 4) when points are added one after another, and free places are filled with the closest of the
+// neighbours' neighbours. Walks begin at the best of a sample of slots. With one-bit codes each slot also has blocks in
+// which the codes of its neighbours, relative to itself, lie together for one fast scan (SymphonyQG; rabitq.hpp).
+// Blocks follow the links when an addition or a removal ends.
 //
 // Exact copies of a point form a ring (`ring`) of which one stands in the graph, so that thousands of equal vectors
-// neither crowd each other's links nor hide. Removed slots stay as stepping stones until a fifth of the graph is removed;
-// then the links around them are mended and the slots closed up (as FreshDiskANN does).
+// neither crowd each other's links nor hide. Removed slots stay as stepping stones until a fifth of the graph is
+// removed; then the links around them are mended and the slots closed up (as FreshDiskANN does).
 //
 // Concurrency. Any number of searches run together; changes come one at a time and let searches in between.
 #pragma once

@@ -6,7 +6,6 @@
 namespace seedbed::index {
 namespace {
 
-// An empty place is infinitely far.
 void set_member(const BlockView<std::uint8_t>& block, std::size_t i, Slot slot) {
   block.slots()[i] = slot;
   if (slot != kNone) return;

@@ -1,5 +1,7 @@
 // A slot's blocks in memory: for each 32 links the neighbours' one-bit codes, their factors and their slots.
 #pragma once
+#include <limits>
+
 #include "index/graph.hpp"
 
 namespace seedbed::index {
@@ -25,5 +27,10 @@ struct BlockView {  // Byte is std::uint8_t, const or not
   Like<float>* scale() const { return reinterpret_cast<Like<float>*>(at + layout.scale()); }
   Like<Slot>* slots() const { return reinterpret_cast<Like<Slot>*>(at + layout.slots()); }
 };
+
+// An empty place is infinitely far, so that no estimate of it is below anything.
+inline bool is_empty(const BlockView<const std::uint8_t>& block, std::size_t i) {
+  return block.slots()[i] == kNone && block.scale()[i] == 0 && block.add()[i] == std::numeric_limits<float>::infinity();
+}
 
 }  // namespace seedbed::index

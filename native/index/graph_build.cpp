@@ -292,7 +292,8 @@ void Graph::reconnect() {
 
 // What searches need of the rows whose links have changed.
 void Graph::finish(Slot first, std::size_t count, std::size_t threads) {
-  if (std::find(stale_.begin() + first, stale_.begin() + first + count, kStale) == stale_.begin() + first + count) return;
+  const auto from = stale_.begin() + first, to = from + static_cast<std::ptrdiff_t>(count);
+  if (std::find(from, to, kStale) == to) return;
   const auto all = [&](const auto& work) {
     for_slots(first, count, threads, [&](Walk& walk, Slot slot) {
       if (stale_[slot]) work(slot, walk);
@@ -300,7 +301,7 @@ void Graph::finish(Slot first, std::size_t count, std::size_t threads) {
   };
   all([&](Slot slot, Walk& walk) { fill(slot, walk); });
   all([&](Slot slot, Walk& walk) { encode_blocks(slot, walk); });
-  std::fill_n(stale_.begin() + first, count, std::uint8_t{0});
+  std::fill(from, to, std::uint8_t{0});
 }
 
 // Fills free places with the closest of the neighbours' neighbours: a scan of a block costs the same, full or not.

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -199,11 +198,10 @@ void Graph::restore(const GraphState& state) {
   for (std::size_t i = 0; i < count; ++i) {
     const Slot* row = state.links.data() + i * degree();
     for (std::size_t j = 0; j < degree(); ++j) require(row[j] == kNone || row[j] < count, "a link leads outside");
-    for (std::size_t part = 0; part * layout.bytes() < block_stride_; ++part) {
-      const BlockView<const std::uint8_t> block{state.blocks.data() + i * block_stride_ + part * layout.bytes(), layout};
+    for (std::size_t at = 0; at < block_stride_; at += layout.bytes()) {
+      const BlockView<const std::uint8_t> block{state.blocks.data() + i * block_stride_ + at, layout};
       for (std::size_t j = 0; j < rabitq::kBlock; ++j)
-        require(block.slots()[j] < count || (block.slots()[j] == kNone && block.scale()[j] == 0 && std::isinf(block.add()[j])),
-                "a block leads outside");
+        require(block.slots()[j] < count || is_empty(block, j), "a block leads outside");
     }
   }
   for (Slot entry : state.entries)

@@ -44,10 +44,10 @@ Near Graph::best_entry(const ByteQuery& query, Walk& walk) const {
   return best;
 }
 
-// A walk on one-bit codes: a slot's own value is exact when its turn comes, and then one scan of its block estimates those
-// of all its neighbours. A slot may stand in the pool several times, as seen from several sides: a bad estimate does not
-// hide it. The next slot is chosen, and fetched from memory, before the current one is scanned: a scan hides most of the
-// time that memory takes, and a better next slot that it may find only waits for one turn.
+// A walk on one-bit codes: a slot's own value is that of its high bytes when its turn comes, and then one scan of its
+// block estimates those of all its neighbours. A slot may stand in the pool several times, as seen from several sides:
+// a bad estimate does not hide it. The next slot is chosen, and fetched from memory, before the current one is scanned:
+// a scan hides most of the time that memory takes, and a better next slot that it may find only waits for one turn.
 // Leaves the `keep` closest of the slots walked through in walk.results, sorted by their high bytes.
 void Graph::search_blocks(std::size_t width, std::size_t keep, Walk& walk) const {
   const simd::ByteKernel kernel = simd::byte_kernel(simd::level());
@@ -249,7 +249,8 @@ void Graph::search(const float* queries, std::size_t count, const GraphSearch& h
   const std::size_t keep = wanted + kSpare;
   // A walk has to see about width / selectivity slots and pays for each of them many times what a scan pays.
   const double selectivity = static_cast<double>(within) / static_cast<double>(labels_.size());
-  const bool scanned = width >= within || static_cast<double>(within) * selectivity <= 16.0 * static_cast<double>(width);
+  const bool scanned =
+      width >= within || static_cast<double>(within) * selectivity <= 16.0 * static_cast<double>(width);
   const auto need_eligible = [&] {
     for (Slot slot = 0; slot < labels_.size(); ++slot)
       if (allowed ? mask[slot] != 0 : !removed(slot)) eligible.push_back(slot);

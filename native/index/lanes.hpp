@@ -1,5 +1,5 @@
-// One source for every instruction set: sixteen numbers that the compiler maps to the registers that a function's target
-// has. Everything here is inlined into functions with target attributes.
+// One source for every instruction set: sixteen numbers that the compiler maps to the registers that a function's
+// target has. Everything here is inlined into functions with target attributes.
 #pragma once
 #include <cstdint>
 

@@ -65,7 +65,7 @@ struct Range {
   float slope, offset;  // <q, x_u> = slope * sum of entries + offset
 };
 
-// The entry of a code is the sum over the group's dimensions of |q| + q or |q| - q, which begins at zero, in equal steps.
+// The entry of a code is the sum over the group's dimensions of |q| + q or |q| - q, which begins at 0, in equal steps.
 [[gnu::always_inline]] inline Range fill_tables(const float* query, std::size_t dim, std::uint8_t* tables) {
   const Lanes s0 = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
   const Lanes s1 = {-1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1};

@@ -1,8 +1,9 @@
 // RaBitQ (Gao & Long, SIGMOD 2024): one bit for each dimension of a residual, an unbiased estimate of its dot product.
 //
-// Vectors are rotated (rotation.hpp) by whoever calls. The code of a residual r = x - c is x_u = sign(r), in {-1, +1}^d,
-// and <q, r> is estimated by F <q, x_u> with F = |r|^2 / <r, x_u>; its error falls as 1 / sqrt(d). Codes are kept in blocks
-// of 32 that one fast scan scores (simd/fastscan.hpp), as SymphonyQG does (Gou et al., SIGMOD 2025). With
+// Vectors are rotated (rotation.hpp) by whoever calls. The code of a residual r = x - c is x_u = sign(r), in
+// {-1, +1}^d, and <q, r> is estimated by F <q, x_u> with F = |r|^2 / <r, x_u>; its error falls as 1 / sqrt(d). Codes
+// are kept in blocks of 32 that one fast scan scores (simd/fastscan.hpp), as SymphonyQG does (Gou et al., SIGMOD 2025).
+// With
 //   add   = |r|^2 + 2 F <c, x_u>,  scale = -2 F   under the squared distance,
 //   add   = F <c, x_u> - <c, r>    scale = -F     under the (negative) dot product,
 // a member's rank value is   base + add + scale <q, x_u>,   base being c's own: |q - c|^2, or -<q, c>.

@@ -108,9 +108,9 @@ __attribute__((target("avx2,fma"))) void sums_avx2(const std::uint8_t* codes, co
   for (int i = 0; i < 4; ++i) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out) + i, sums[i]);
 }
 
-__attribute__((target("avx2,fma"))) std::uint32_t estimates_avx2(const std::uint8_t* codes, const FastScanTables& tables,
-                                                                 const float* add, const float* scale,
-                                                                 const Estimate& estimate, float* out) {
+__attribute__((target("avx2,fma"))) std::uint32_t estimates_avx2(
+    const std::uint8_t* codes, const FastScanTables& tables, const float* add, const float* scale,
+    const Estimate& estimate, float* out) {
   __m256i sums[4];
   all_avx2(codes, tables, sums);
   const __m256 slope = _mm256_set1_ps(estimate.slope), offset = _mm256_set1_ps(estimate.offset);

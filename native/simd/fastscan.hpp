@@ -26,7 +26,8 @@ struct Estimate {
 
 struct FastScanKernel {
   void (*sums)(const std::uint8_t* codes, const FastScanTables& tables, std::uint32_t* out);
-  // out[i] = base + add[i] + scale[i] * (slope * sum[i] + offset); bit i of the answer is set where it is below `limit`.
+  // out[i] = base + add[i] + scale[i] * (slope * sum[i] + offset); bit i of the answer is set where that is below
+  // `limit`.
   std::uint32_t (*estimates)(const std::uint8_t* codes, const FastScanTables& tables, const float* add,
                              const float* scale, const Estimate& estimate, float* out);
 };
