@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "tokenizer/huge_pages.hpp"
+
 namespace seedbed::tokenizer {
 
 class DoubleArray {
@@ -20,12 +22,13 @@ class DoubleArray {
   // Calls found(length, value) for every key that `text` starts with, the shortest first.
   template <class Found>
   void prefixes(const char* text, const char* end, Found&& found) const {
-    std::uint32_t node = 0;
+    std::uint32_t node = nodes_[0];
     for (const char* p = text; p < end; ++p) {
-      const std::uint32_t next = nodes_[node].base + static_cast<std::uint8_t>(*p);
-      if (nodes_[next].parent != node) return;
-      node = next;
-      if (nodes_[node].value != kNone) found(static_cast<std::uint32_t>(p + 1 - text), nodes_[node].value);
+      const auto byte = static_cast<std::uint8_t>(*p);
+      const std::uint32_t next = (node >> 1) + byte;
+      if (labels_[next] != byte) return;
+      node = nodes_[next];
+      if (node & 1) found(static_cast<std::uint32_t>(p + 1 - text), values_[next]);
     }
   }
 
@@ -39,15 +42,16 @@ class DoubleArray {
   }
 
  private:
-  struct Node {
-    std::uint32_t base = 0, parent = kNone, value = kNone;
-  };
   using Entry = std::pair<std::string, std::uint32_t>;
+  class Slots;
   void place(const std::vector<Entry>& entries);
-  std::uint32_t free_base(const std::vector<std::uint8_t>& bytes);
+  void resize(std::size_t slots);
 
-  std::vector<Node> nodes_;          // 256 more than are in use, so that a step needs no check
-  std::size_t first_free_ = 1;  // before it nothing, or too little, is free
+  // Of each slot: where its children lie, shifted by one, and whether a key ends here; the value of that key; the byte
+  // that leads here, which says whose child this is, as no two nodes have their children at one place. There are 256
+  // slots more than are in use, so that a step needs no check.
+  std::vector<std::uint32_t, HugePages<std::uint32_t>> nodes_, values_;
+  std::vector<std::uint8_t> labels_;
 };
 
 }  // namespace seedbed::tokenizer

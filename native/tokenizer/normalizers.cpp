@@ -121,6 +121,11 @@ void UnicodeForm::normalize(std::string_view text, std::string& out, std::vector
   const char *start = text.data(), *end = start + text.size();
   const char *kept = start, *last = start;  // the stable character before p, with which what follows may compose
   for (const char* p = start; p < end;) {
+    if (const std::size_t ascii = ascii_prefix(p, end)) {
+      p += ascii;
+      last = p - 1;
+      continue;
+    }
     const CodePoint code = read_code_point(p, end);
     if (stable(code.value)) {
       last = p;

@@ -6,6 +6,7 @@
 #pragma once
 #include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,20 +38,24 @@ class PieceModel {
   // No piece holds a space behind something else, so that a text may be cut before every row of spaces.
   virtual bool cuts_at_spaces() const = 0;
 
-  // Appends the ids of a word and, unless `spans` is null, the bytes of it that each stands for. `score` is what the
-  // text before the word has cost, and afterwards with the word; `slack` is how far rounding may move the scores of
-  // this word before its ids can change: endless if the ids depend on the word alone.
+  // Whether a word's ids may hang on the score of what stands before it. Scores are sums in which rounding grows with
+  // what was summed before, so a tie, or nearly one, may fall otherwise far into a text.
+  virtual bool contextual() const { return false; }
+
+  // `score` is what the text before the word has cost, and afterwards with the word; `slack` is how far rounding may
+  // move the scores of this word before its ids can change.
   struct Context {
     double score = 0;
     float slack = std::numeric_limits<float>::infinity();
   };
+  // Appends the ids of a word and, unless `spans` is null, the bytes of it that each stands for.
   virtual void encode(std::string_view word, Context& context, Scratch& scratch, IdBuffer& ids,
                       std::vector<Span>* spans) const = 0;
 
-  // For a word whose ids are known with their slack: the score behind it, if they stand after such a score.
-  virtual bool follows(std::size_t word_size, float slack, const std::uint32_t* ids, std::size_t count,
-                       double& score) const {
-    (void)word_size, (void)slack, (void)ids, (void)count, (void)score;
+  // Only for a contextual model: whether a word whose ids and slack are known has them behind `score` too, which then
+  // goes on to what it is with the word.
+  virtual bool follows(std::size_t word_size, float slack, std::span<const std::uint32_t> ids, double& score) const {
+    (void)word_size, (void)slack, (void)ids, (void)score;
     return true;
   }
 };
@@ -66,8 +71,10 @@ class PieceEncoder final : public Algorithm {
 
  private:
   struct Words;
-  void encode_words(std::string_view text, Words& words, IdBuffer& ids, std::vector<Span>* spans) const;
-  void encode_word(std::string_view word, PieceModel::Context& context, Words& words, IdBuffer& ids) const;
+  template <class Take>
+  void each_word(std::string_view text, Take&& take) const;
+  void encode_words(std::string_view text, Words& words, IdBuffer& ids) const;
+  void encode_with_spans(std::string_view text, Words& words, IdBuffer& ids, std::vector<Span>& spans) const;
 
   std::shared_ptr<const PieceModel> model_;
   std::shared_ptr<const Normalizer> normalizer_;

@@ -1,6 +1,8 @@
 // Characters as code points: reading and writing UTF-8, normal forms and lower case of single characters, BERT's classes.
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 
@@ -46,6 +48,18 @@ inline CodePoint read_code_point(const char* p, const char* end) {
     if (value >= 0x10000 && value < 0x110000) return {value, 4};
   }
   return {CodePoint::kBytes + lead, 1};
+}
+
+// How many bytes of ASCII a text begins with.
+inline std::size_t ascii_prefix(const char* p, const char* end) {
+  constexpr std::uint64_t kHighBits = 0x8080808080808080u;
+  const char* const start = p;
+  for (std::uint64_t eight; end - p >= 8; p += 8) {
+    std::memcpy(&eight, p, 8);
+    if (eight & kHighBits) break;
+  }
+  while (p < end && static_cast<std::uint8_t>(*p) < 0x80) ++p;
+  return static_cast<std::size_t>(p - start);
 }
 
 // Appends a character as UTF-8, or the byte that a number past all characters stands for.

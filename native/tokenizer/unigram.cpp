@@ -38,10 +38,18 @@ DoubleArray trie_of(const UnigramPieces& pieces) {
 
 template <class Real>
 struct Unigram<Real>::Best {
-  Real score = 0;
-  float slack = 0;           // to the second best path to this place
-  std::uint32_t length = 0;  // of the last piece; 0: no path ends here
+  Real score = -std::numeric_limits<Real>::infinity();
+  float slack = std::numeric_limits<float>::infinity();  // to the second best path to this place
+  std::uint32_t length = 0;                              // of the last piece; 0: no path ends here
   std::uint32_t id = 0;
+
+  void offer(Real other, std::uint32_t piece_length, std::uint32_t piece) {
+    if (other > score) {
+      *this = {other, static_cast<float>(other - score), piece_length, piece};
+    } else {
+      slack = std::min(slack, static_cast<float>(score - other));
+    }
+  }
 };
 
 template <class Real>
@@ -54,7 +62,7 @@ struct Unigram<Real>::Path final : PieceModel::Scratch {
   const Best& at(std::size_t place) const { return nodes[place - origin]; }
 
   std::vector<Best> nodes;  // from the place `origin` on
-  std::size_t origin = 0, reach = 0;  // the furthest end of a piece so far
+  std::size_t origin = 0;
   std::vector<std::size_t> pieces;  // the ends of those on a path, the last first
 };
 
@@ -138,16 +146,15 @@ std::unique_ptr<PieceModel::Scratch> Unigram<Real>::new_scratch() const {
 template <class Real>
 double Unigram<Real>::rounding(std::size_t word_size, double score) const {
   const double n = static_cast<double>(word_size + 2);
-  return 2 * n * std::numeric_limits<Real>::epsilon() * (std::abs(score) + n * largest_);
+  return n * std::numeric_limits<Real>::epsilon() * (std::abs(score) + n * largest_);
 }
 
 template <class Real>
-bool Unigram<Real>::follows(std::size_t word_size, float slack, const std::uint32_t* ids, std::size_t count,
+bool Unigram<Real>::follows(std::size_t word_size, float slack, std::span<const std::uint32_t> ids,
                             double& score) const {
-  if (!contextual_) return true;
   if (!(slack > rounding(word_size, score))) return false;
   Real sum = static_cast<Real>(score);
-  for (std::size_t i = 0; i < count; ++i) sum = static_cast<Real>(sum + pieces_.scores[ids[i]]);
+  for (const std::uint32_t id : ids) sum = static_cast<Real>(sum + pieces_.scores[id]);
   score = sum;
   return true;
 }
@@ -157,8 +164,8 @@ void Unigram<Real>::encode(std::string_view word, Context& context, Scratch& scr
                            std::vector<Span>* spans) const {
   Path& path = static_cast<Path&>(scratch);
   Output output(*this, word, ids, spans);
-  path.origin = path.reach = 0;
-  path.nodes.assign(std::min(word.size(), kStretch + longest_ + 4) + 1, Best{});
+  path.origin = 0;
+  path.nodes.assign(std::min(word.size(), kStretch + longest_) + 1, Best{});
   path.nodes[0].score = static_cast<Real>(context.score);
   float slack = std::numeric_limits<float>::infinity();
   std::size_t next_flush = kStretch;
@@ -166,12 +173,10 @@ void Unigram<Real>::encode(std::string_view word, Context& context, Scratch& scr
     if (at >= next_flush) {
       const std::size_t to = settled(at, path);
       slack = std::min(slack, put(to, path, output));
-      const std::size_t kept = path.reach - to + 1;
-      std::copy_n(path.nodes.begin() + static_cast<std::ptrdiff_t>(to - path.origin), kept, path.nodes.begin());
-      std::fill(path.nodes.begin() + static_cast<std::ptrdiff_t>(kept), path.nodes.end(), Best{});
+      path.nodes.erase(path.nodes.begin(), path.nodes.begin() + static_cast<std::ptrdiff_t>(to - path.origin));
       path.origin = to;
       next_flush = at + std::max(kStretch, at - to);
-      path.nodes.resize(std::min(word.size(), next_flush + longest_ + 4) - to + 1);
+      path.nodes.resize(std::min(word.size(), next_flush + longest_) - to + 1);
     }
     extend(word, at, path);
     at += std::min(character_length(word[at]), word.size() - at);
@@ -184,35 +189,28 @@ void Unigram<Real>::encode(std::string_view word, Context& context, Scratch& scr
   context.score = end;
 }
 
+// Carries the score at a place to the ends of all pieces that begin there.
 template <class Real>
 void Unigram<Real>::extend(std::string_view word, std::size_t at, Path& path) const {
-  const Real here = path.at(at).score;
-  const std::size_t single = std::min(character_length(word[at]), word.size() - at);
+  Best* const best = &path.at(at);
+  const Real here = best->score;
+  const double* const scores = pieces_.scores.data();
+  const auto single = static_cast<std::uint32_t>(std::min(character_length(word[at]), word.size() - at));
   bool has_single = false;
-  const auto offer = [&](std::uint32_t length, std::uint32_t id, double score) {
-    Best& best = path.at(at + length);
-    if (best.length == 0) {
-      best = {static_cast<Real>(score), std::numeric_limits<float>::infinity(), length, id};
-    } else if (score > best.score) {
-      best = {static_cast<Real>(score), static_cast<float>(score - best.score), length, id};
-    } else {
-      best.slack = std::min(best.slack, static_cast<float>(best.score - score));
-    }
-    path.reach = std::max(path.reach, at + length);
-  };
   trie_.prefixes(word.data() + at, word.data() + word.size(), [&](std::uint32_t length, std::uint32_t id) {
-    offer(length, id, static_cast<Real>(here + pieces_.scores[id]));
+    best[length].offer(static_cast<Real>(here + scores[id]), length, id);
     has_single |= length == single;
   });
   if (!has_single)
-    offer(static_cast<std::uint32_t>(single), pieces_.unknown_id, static_cast<Real>(here + pieces_.unknown_score));
+    best[single].offer(static_cast<Real>(here + pieces_.unknown_score), single, pieces_.unknown_id);
 }
 
 // The last place up to which all paths that can still win are one.
 template <class Real>
 std::size_t Unigram<Real>::settled(std::size_t at, const Path& path) const {
   std::set<std::size_t> open{at};
-  for (std::size_t place = at + 1; place <= path.reach; ++place)
+  const std::size_t reach = path.origin + path.nodes.size() - 1;
+  for (std::size_t place = at + 1; place <= std::min(reach, at + longest_); ++place)
     if (path.at(place).length) open.insert(place - path.at(place).length);
   while (open.size() > 1) {
     const std::size_t last = *open.rbegin();

@@ -35,8 +35,8 @@ class Unigram final : public PieceModel {
   bool cuts_at_spaces() const override { return cuts_at_spaces_; }
   void encode(std::string_view word, Context& context, Scratch& scratch, IdBuffer& ids,
               std::vector<Span>* spans) const override;
-  bool follows(std::size_t word_size, float slack, const std::uint32_t* ids, std::size_t count,
-               double& score) const override;
+  bool contextual() const override { return contextual_; }
+  bool follows(std::size_t word_size, float slack, std::span<const std::uint32_t> ids, double& score) const override;
 
  private:
   struct Best;
@@ -50,8 +50,8 @@ class Unigram final : public PieceModel {
   UnigramPieces pieces_;
   DoubleArray trie_;
   bool contextual_, cuts_at_spaces_;
-  std::size_t longest_ = 1;
-  double largest_ = 0;  // of the scores' magnitudes
+  std::size_t longest_ = 4;  // bytes of a piece, or of an unknown character
+  double largest_ = 0;       // of the scores' magnitudes
 };
 
 extern template class Unigram<float>;

@@ -141,13 +141,8 @@ class WordCache {
     return nullptr;
   }
   void fill(std::size_t hash, Key key, std::span<const std::uint32_t> ids) {
-    ShortSlot slot{key, {}, static_cast<std::uint32_t>(ids.size())};
-    if (ids.size() <= kShortIds) {
-      std::copy(ids.begin(), ids.end(), slot.ids);
-    } else {
-      slot.count = kMany;
-      refill(slot, ids);
-    }
+    ShortSlot slot{key};
+    refill(slot, ids);
     const bool driven_out = !put(buckets_, hash, slot);
     used_ += !driven_out;
     driven_out_ += driven_out;
@@ -161,7 +156,13 @@ class WordCache {
     return many_ids.at({slot.ids[0], slot.ids[1], slot.ids[2]});
   }
   void refill(ShortSlot& slot, std::span<const std::uint32_t> ids) {
+    if (ids.size() <= kShortIds) {
+      slot.count = static_cast<std::uint32_t>(ids.size());
+      std::copy(ids.begin(), ids.end(), slot.ids);
+      return;
+    }
     const ManyIds::Place place = many_ids.add(ids);
+    slot.count = kMany;
     slot.ids[0] = place.start;
     slot.ids[1] = place.count;
     slot.ids[2] = place.generation;

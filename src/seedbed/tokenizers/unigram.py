@@ -162,7 +162,9 @@ def train_unigram_on_counts(
     names = [piece.decode("utf-8").replace(" ", MARK) for piece in learnt]
     reserved = set(first)
     pieces = [(token, 0.0) for token in first]
-    pieces += [(name, score) for name, score in zip(names, scores.tolist(), strict=True) if name not in reserved]
+    # So few digits are read back to the last bit by any reader, that of `tokenizers` included.
+    rounded = scores.round(12).tolist()
+    pieces += [(name, score) for name, score in zip(names, rounded, strict=True) if name not in reserved]
     model = Unigram(
         pieces,
         0,
