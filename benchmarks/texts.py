@@ -78,3 +78,9 @@ def documents(text: str, size: int = 4000) -> list[str]:
 def size_of(texts: list[str]) -> int:
     """Bytes of UTF-8."""
     return sum(len(text.encode()) for text in texts)
+
+
+def about(texts: list[str], size: float) -> list[str]:
+    """Every so many-th text, so that together they have about `size` bytes."""
+    step = max(1.0, size_of(texts) / size)
+    return [texts[int(i * step)] for i in range(int(len(texts) / step))]

@@ -81,12 +81,6 @@ def libraries_that_agree(path: Path, texts: list[str]) -> list[str]:
     return agreeing
 
 
-def about(texts: list[str], size: float) -> list[str]:
-    """Every so many-th text, so that together they have about `size` bytes."""
-    step = max(1.0, corpora.size_of(texts) / size)
-    return [texts[int(i * step)] for i in range(int(len(texts) / step))]
-
-
 def measure_encoding(path: Path, texts: list[str], rounds: int) -> dict[str, Any]:
     libraries = libraries_that_agree(path, texts)
     size = corpora.size_of(texts) / 1e6
@@ -154,7 +148,7 @@ def main() -> None:
         path = Path(folder) / "tokenizer.json"
         path.write_text(json.dumps(document), encoding="utf-8")
         for name, read in CORPORA.items():
-            texts = about(read(), options.megabytes * 1e6)
+            texts = corpora.about(read(), options.megabytes * 1e6)
             show(f"{name}: {len(texts):,} texts, {corpora.size_of(texts) / 1e6:.1f} MB; MiniLM's vocabulary")
             results[name] = measure_encoding(path, texts, options.rounds)
             if not options.no_training and name != "CJK":
