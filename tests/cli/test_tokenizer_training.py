@@ -12,7 +12,7 @@ from seedbed.cli.app import app
 from seedbed.cli.tokenizer_training import parse_memory
 from seedbed.core.errors import ConfigError
 from seedbed.curation import curate
-from seedbed.tokenizers import Tokenizer, train_bpe, train_wordpiece
+from seedbed.tokenizers import Tokenizer, train_bpe, train_unigram, train_wordpiece
 
 from ..tiny import write_documents
 
@@ -58,6 +58,16 @@ def test_wordpiece_from_counts_and_texts(halves: list[Path], tmp_path: Path) -> 
     assert {Tokenizer.load(tmp_path / name).fingerprint for name in ("counts", "texts")} == {expected}
     mixed = _call("train", tmp_path / "one.counts", halves[1], "--out", tmp_path / "x")  # cut for bpe
     assert "different cuts" in mixed.output
+
+
+def test_unigram_from_counts_and_texts(halves: list[Path], tmp_path: Path) -> None:
+    options = ("--algorithm", "unigram")
+    result = _call("count", halves[0], *options, "--out", tmp_path / "one.counts")
+    assert result.exit_code == 0, result.output
+    result = _call("train", tmp_path / "one.counts", halves[1], *options, "--vocab-size", 80, "--out", tmp_path / "x")
+    assert result.exit_code == 0, result.output
+    texts = [halves[0].read_text(), *(json.loads(line)["text"] for line in halves[1].read_text().splitlines())]
+    assert Tokenizer.load(tmp_path / "x").fingerprint == train_unigram(texts, 80).fingerprint
 
 
 def test_a_corpus_is_read_by_its_training_split(tmp_path: Path) -> None:

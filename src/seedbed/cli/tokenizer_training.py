@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..tokenizers import Tokenizer
     from ..tokenizers.word_counts import Cut, WordCounts
 
-ALGORITHMS = ("bpe", "wordpiece")
+ALGORITHMS = ("bpe", "wordpiece", "unigram")
 
 _Sources = Annotated[
     list[str],
@@ -104,7 +104,9 @@ def train(
             "--special", help="A special token; give it often [default: the algorithm's].", show_default=False
         ),
     ] = None,
-    min_frequency: Annotated[int, typer.Option(min=0, help="A pair must occur this often to become a token.")] = 2,
+    min_frequency: Annotated[
+        int, typer.Option(min=0, help="A pair must occur this often to become a token (bpe, wordpiece).")
+    ] = 2,
     memory: _Memory = "1GB",
     temporary: _Temporary = None,
     threads: _Threads = 0,
@@ -125,11 +127,17 @@ def train(
     counts = parts[0] if len(parts) == 1 else word_counts.merge(parts, memory_bytes=budget, directory=temporary)
     _report(counts)
     options: dict[str, Any] = {} if special is None else {"special_tokens": tuple(special)}
-    tokenizer = trainer(counts, vocab_size, min_frequency=min_frequency, **options)
+    options |= {"threads": threads or None} if algorithm == "unigram" else {"min_frequency": min_frequency}
+    tokenizer = trainer(counts, vocab_size, **options)
     tokenizer.save(out)
     show(f"{tokenizer.vocab_size:,} tokens, written to {out}.")
     if tokenizer.vocab_size < vocab_size:
-        show(f"That is less than {vocab_size:,}: no further pair occurs {min_frequency} times.")
+        why = (
+            "the texts yield no more pieces"
+            if algorithm == "unigram"
+            else f"no further pair occurs {min_frequency} times"
+        )
+        show(f"That is less than {vocab_size:,}: {why}.")
 
 
 def parse_memory(text: str) -> int:
@@ -149,18 +157,24 @@ def parse_memory(text: str) -> int:
 
 def _cut(algorithm: str, pattern: str, cased: bool) -> Cut:
     from ..tokenizers.normalizers import BertNormalizer
+    from ..tokenizers.unigram import metaspace_cut
     from ..tokenizers.word_counts import pattern_cut
     from ..tokenizers.wordpiece import bert_cut
 
     _trainer(algorithm)
+    if algorithm == "unigram":
+        return metaspace_cut()
     return pattern_cut(pattern) if algorithm == "bpe" else bert_cut(BertNormalizer(lowercase=not cased))
 
 
 def _trainer(algorithm: str) -> Callable[..., Tokenizer]:
     from ..tokenizers.bpe import train_bpe_on_counts
+    from ..tokenizers.unigram import train_unigram_on_counts
     from ..tokenizers.wordpiece import train_wordpiece_on_counts
 
-    trainers: dict[str, Callable[..., Tokenizer]] = {"bpe": train_bpe_on_counts, "wordpiece": train_wordpiece_on_counts}
+    trainers: dict[str, Callable[..., Tokenizer]] = dict(
+        zip(ALGORITHMS, (train_bpe_on_counts, train_wordpiece_on_counts, train_unigram_on_counts), strict=True)
+    )
     if algorithm not in trainers:
         raise ConfigError(f"unknown algorithm '{algorithm}'", hint=f"Known: {', '.join(trainers)}.")
     return trainers[algorithm]
