@@ -35,6 +35,7 @@ def recipe(tmp_path: Path) -> Path:
         (("align", "ppo", "--help"), ("ppo.kl_coefficient", "price of one nat")),
         (("finetune", "--help"), ("--model", "--data", "--method", "finetuning.full")),
         (("search", "--help"), ("--mode", "hybrid")),
+        (("export", "qdrant", "--help"), ("--url", "QDRANT_API_KEY", "--replace")),
         (("scaling", "fit", "--help"), ("params, tokens and loss", "--bootstrap")),
     ],
 )

@@ -1,6 +1,7 @@
 """What every index agrees on: the protocol, the metrics, the ids, and the checks of what comes in.
 
-Conventions. Vectors are float32 (n, dim). Under "cosine" they are normalised on the way in and a search returns
+Conventions. Vectors are float32 (n, dim). Under "cosine" they are normalised on the way in (those whose length is 1 as
+nearly as float32 tells stay as they are: what an index gives back can be added again to the bit) and a search returns
 cosines; under "dot" inner products; larger is closer for both. Under "l2" a search returns squared Euclidean
 distances, as hnswlib and faiss do; smaller is closer. Ids are the user's own int64, not negative. Where fewer than
 k are found, the rest of a row is id -1 at the distance of the farthest (-inf, or inf under "l2").
@@ -27,6 +28,7 @@ Ids = npt.NDArray[np.int64]
 Found = tuple[Floats, Ids]  # (q, k) distances and ids
 
 _LARGEST_NORM = 1e18  # its square and a sum of two stay finite in float32
+_LENGTH_ONE = float(np.finfo(np.float32).eps)  # rounding to float32 moves a length of 1 by half of it at most
 
 
 @runtime_checkable
@@ -47,6 +49,19 @@ class Index(Protocol):
     def predict_memory_bytes(count: int, *sizes: Any, **options: Any) -> int: ...
 
     def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class VectorIndex(Index, Protocol):
+    """An index that gives its vectors back, and so can be handed over to another engine."""
+
+    dim: int
+    metric: Metric
+
+    @property
+    def ids(self) -> Ids: ...
+
+    def vectors(self, ids: npt.ArrayLike) -> Floats: ...
 
 
 def check_metric(metric: str) -> Metric:
@@ -87,6 +102,7 @@ def check_vectors(vectors: npt.ArrayLike, dim: int, metric: Metric, what: str = 
     _refuse(what, norms > _LARGEST_NORM, f"is longer than {_LARGEST_NORM:g}, too long to compare in float32")
     if metric == "cosine":
         _refuse(what, norms == 0, "is zero, and has no direction to compare under cosine")
+        norms[np.abs(norms - 1) <= _LENGTH_ONE] = 1
         array = (array / norms[:, None]).astype(np.float32)
     return array
 
@@ -116,6 +132,21 @@ def check_ids(ids: npt.ArrayLike, count: int | None = None) -> Ids:
     if len(values) != len(array):
         raise DataError(f"id {int(values[np.argmax(counts > 1)])} is given twice")
     return array
+
+
+def places_of(ids: Ids, labels: Ids) -> Ids:
+    """(n,) where each of `ids` stands in `labels`.
+
+    Raises:
+        DataError: one of them is not there.
+    """
+    order = np.argsort(labels, kind="stable")
+    found = np.searchsorted(labels, ids, sorter=order)
+    places = order[np.minimum(found, len(order) - 1)] if len(order) else np.zeros(0, dtype=np.int64)
+    missing = labels[places] != ids if len(order) else np.ones(len(ids), dtype=bool)
+    if missing.any():
+        raise DataError(f"id {int(ids[np.argmax(missing)])} is not in the index")
+    return places.astype(np.int64)
 
 
 def check_filter(filter: npt.ArrayLike | None) -> Ids | None:

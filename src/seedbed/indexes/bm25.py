@@ -15,6 +15,7 @@ from .. import _native
 from ..core.config import build
 from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError, FormatError
+from ..core.ragged import Ragged
 from .analysis import Analyzer, AnalyzerConfig
 from .base import Found, Ids, as_data_error, check_filter, check_ids, check_size, next_ids
 from .storage import Stored, write_sections
@@ -67,6 +68,10 @@ class BM25Index:
     def __len__(self) -> int:
         return len(self._postings)
 
+    @property
+    def analyzer(self) -> AnalyzerConfig:
+        return self._analyze.config
+
     def add(self, items: Sequence[str] | str, ids: npt.ArrayLike | None = None) -> None:
         """Add texts under `ids`, or under the next free numbers.
 
@@ -105,6 +110,38 @@ class BM25Index:
         flat = np.array([self._vocabulary.get(t, unknown) for t in chain.from_iterable(terms)], dtype=np.uint32)
         k = check_size("k", k, 0, 1 << 31)
         return self._postings.search(flat, _offsets(terms), k, check_filter(filter), threads or cpu_count())
+
+    def sparse_vectors(self) -> tuple[Ids, Ragged, Ragged]:
+        """Texts as sparse vectors: ids (n,), and for each its terms' numbers, ascending, and values.
+
+        A value is the term's share of the score before idf, tf / (tf + k1 (1 - b + b |d| / average |d|)). So for the
+        variant "lucene" the product with `sparse_queries`, each term weighed by ln(1 + (N - df + 1/2) / (df + 1/2)), is
+        the score of `search`, as long as no text is added or removed: the average length is that of now.
+        """
+        with self._changing:
+            arrays = {name: array.reshape(-1) for name, array in self._postings.state().items()}
+            documents, counts, labels = arrays["documents"], arrays["counts"], arrays["labels"].copy()
+            holders: Ids = np.diff(arrays["term_offsets"]).astype(np.int64)
+            terms = np.repeat(np.arange(len(holders)), holders)
+            order = np.argsort(documents, kind="stable")  # within a document by term, as they lie
+            lengths = np.bincount(documents, weights=counts, minlength=len(labels))
+            relative = lengths * (len(labels) / max(1.0, lengths.sum()))
+            values = counts / (counts + self.k1 * (1 - self.b + self.b * relative[documents]))
+            offsets = np.zeros(len(labels) + 1, dtype=np.int64)
+            np.cumsum(np.bincount(documents, minlength=len(labels)), out=offsets[1:])
+        return (
+            labels,
+            Ragged(terms[order].astype(np.uint32), offsets),
+            Ragged(values[order].astype(np.float32), offsets),
+        )
+
+    def sparse_queries(self, queries: Sequence[str] | str) -> tuple[Ragged, Ragged]:
+        """Queries as sparse vectors: for each the numbers of its known terms, ascending, and how often they occur."""
+        rows = []
+        for text in _texts(queries):
+            known = [self._vocabulary[term] for term in self._analyze(text) if term in self._vocabulary]
+            rows.append(np.unique(np.array(known, dtype=np.uint32), return_counts=True))
+        return Ragged.from_rows([terms for terms, _ in rows]), Ragged.from_rows([n for _, n in rows], np.float32)
 
     def memory_bytes(self) -> int:
         """Postings and statistics, and the vocabulary's strings as Python keeps them (about 100 bytes a term)."""

@@ -15,7 +15,19 @@ import numpy.typing as npt
 from .. import _native
 from ..core.devices import cpu_count
 from ..core.errors import FormatError
-from .base import Found, Ids, as_data_error, check_filter, check_ids, check_metric, check_size, check_vectors, next_ids
+from .base import (
+    Floats,
+    Found,
+    Ids,
+    as_data_error,
+    check_filter,
+    check_ids,
+    check_metric,
+    check_size,
+    check_vectors,
+    next_ids,
+    places_of,
+)
 from .storage import Stored, write_sections
 
 
@@ -76,6 +88,17 @@ class FlatIndex:
         rows = check_vectors(queries, self.dim, self.metric, "queries")
         k = check_size("k", k, 0, 1 << 31)
         return self._rows.search(rows, k, check_filter(filter), threads or cpu_count())
+
+    def vectors(self, ids: npt.ArrayLike) -> Floats:
+        """The vectors of `ids` (n, dim) (normalised under "cosine").
+
+        Raises:
+            DataError: one of them is not there.
+        """
+        with self._changing:
+            rows, labels = self._rows.state()
+            places = places_of(check_ids(ids), labels.reshape(-1))
+            return rows.reshape(-1, (self.dim + 15) // 16 * 16)[places, : self.dim]
 
     def memory_bytes(self) -> int:
         return self._rows.memory_bytes()

@@ -15,7 +15,19 @@ import numpy.typing as npt
 from .. import _native
 from ..core.devices import cpu_count
 from ..core.errors import FormatError
-from .base import Found, Ids, as_data_error, check_filter, check_ids, check_metric, check_size, check_vectors, next_ids
+from .base import (
+    Floats,
+    Found,
+    Ids,
+    as_data_error,
+    check_filter,
+    check_ids,
+    check_metric,
+    check_size,
+    check_vectors,
+    next_ids,
+    places_of,
+)
 from .storage import Stored, write_sections
 
 _ARRAYS = {
@@ -28,6 +40,7 @@ _ARRAYS = {
     "upper_start": np.uint32,
     "upper": np.uint32,
 }
+_REMOVED = 1  # in the flags of a slot
 
 
 class HNSWIndex:
@@ -111,6 +124,18 @@ class HNSWIndex:
         rows = check_vectors(queries, self.dim, self.metric, "queries")
         k, ef = check_size("k", k, 0, 1 << 31), check_size("ef", ef, 1, 1 << 31)
         return self._graph.search(rows, k, ef, check_filter(filter), threads or cpu_count())
+
+    def vectors(self, ids: npt.ArrayLike) -> Floats:
+        """The vectors of `ids` (n, dim) (normalised under "cosine").
+
+        Raises:
+            DataError: one of them is not there.
+        """
+        with self._changing:
+            arrays, _, _ = self._graph.state()
+            live = np.flatnonzero((arrays["flags"].reshape(-1) & _REMOVED) == 0)
+            places = live[places_of(check_ids(ids), arrays["labels"].reshape(-1)[live])]
+            return arrays["vectors"].reshape(-1, _padded(self.dim))[places, : self.dim]
 
     def memory_bytes(self) -> int:
         return self._graph.memory_bytes()

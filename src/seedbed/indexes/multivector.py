@@ -141,6 +141,11 @@ class MultiVectorIndex:
     def tokens(self) -> int:
         return self._store.tokens
 
+    @property
+    def ids(self) -> Ids:
+        with self._changing:
+            return self._store.state()["labels"].reshape(-1).copy()
+
     def train(self, documents: Documents) -> Self:
         """Learn centroids and codes from a sample of what will be added; else the first `add` does it.
 
@@ -225,6 +230,14 @@ class MultiVectorIndex:
             return self._store.decoded(int(id))
         except ValueError as error:
             raise DataError(str(error)) from None
+
+    def vectors(self, ids: npt.ArrayLike) -> list[Floats]:
+        """`decoded` of each of `ids`.
+
+        Raises:
+            DataError: one of them is not there.
+        """
+        return [self.decoded(id) for id in check_ids(ids).tolist()]
 
     def memory_bytes(self) -> int:
         return self._store.memory_bytes()
