@@ -20,7 +20,7 @@ UrlOption = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="A Qdrant server [default: http://localhost:6333]; its key is read from QDRANT_API_KEY.",
+        help="A Qdrant server, without it http://localhost:6333; its key is read from QDRANT_API_KEY.",
         show_default=False,
     ),
 ]
@@ -53,13 +53,13 @@ def register(app: typer.Typer) -> None:
 def export_qdrant(
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="The run [default: the newest one below runs/].", show_default=False),
+        typer.Option("--run", help="The run; without it the newest one below runs/.", show_default=False),
     ] = None,
     url: UrlOption = None,
     path: PathOption = None,
     edge: EdgeOption = None,
     collection: Annotated[
-        str | None, typer.Option(help="Name of the collection [default: the run's].", show_default=False)
+        str | None, typer.Option(help="Name of the collection; without it the run's.", show_default=False)
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Remove a collection of other content first.")] = False,
     queries: Annotated[int, typer.Option("--check", min=0, help="Queries to compare answers by; 0 for none.")] = 100,
