@@ -100,6 +100,7 @@ class Ivf {
     std::vector<float> scales, adds;
   };
   struct Space;   // what one worker of a search needs
+  struct Asking;  // one query
   struct Filter;  // which slots are admitted, and how many in each list
 
   std::size_t bytes_per_code() const;
@@ -118,15 +119,17 @@ class Ivf {
 
   void search_group(const float* queries, std::size_t count, const IvfSearch& search, const Filter* filter, Space& space,
                     float* distances, std::int64_t* ids) const;
-  bool probe(Space& space, const IvfSearch& search, const Filter* filter, std::size_t query, bool exact) const;
+  bool plan(Space& space, Asking& asking, const IvfSearch& search, const Filter* filter) const;
   void order_lists(Space& space, const float* coarse, std::size_t keep) const;
-  void prepare_bytes(Space& space, const float* query) const;
-  void scan(Space& space, std::uint32_t number, float base, const Filter* filter, bool exact) const;
+  void prepare_bytes(Asking& asking, const float* query) const;
+  void scan_all(Space& space, std::size_t count, const Filter* filter, bool exact) const;
+  void scan(Space& space, Asking& asking, std::uint32_t number, const Filter* filter, bool exact) const;
   template <class Push>
-  void scan_blocks(Space& space, const List& list, float base, const Push& push) const;
-  void score_bytes(Space& space, const List& list, std::size_t first, std::size_t count, float base) const;
-  void rank_again(Space& space) const;
-  void emit(Space& space, std::size_t k, bool exact, const float* shifted, float* distances, std::int64_t* ids) const;
+  void scan_blocks(Asking& asking, const List& list, float base, const Push& push) const;
+  void score_bytes(Space& space, const Asking& asking, const List& list, std::size_t first, std::size_t count,
+                   float base) const;
+  void rank_again(Asking& asking) const;
+  void emit(Asking& asking, std::size_t k, bool exact, const float* shifted, float* distances, std::int64_t* ids) const;
 
   IvfShape shape_;
   Array<float> origin_, centroids_, rotation_;

@@ -18,17 +18,26 @@ constexpr std::size_t kPiece = 1024;  // vectors of a list that are scored befor
 
 }  // namespace
 
+// One query and what is found for it.
+struct Ivf::Asking {
+  const float* coarse = nullptr;  // its products with the centroids
+  Array<float> query;             // padded, not shifted: for the vectors themselves
+  ProductCodes::Tables tables;
+  std::vector<std::int8_t> bytes;
+  float scale = 1, offset = 0;    // from products of bytes to estimates of q.y
+  std::vector<std::uint32_t> lists;
+  Best best;
+};
+
 struct Ivf::Space {
   simd::TableKernel kernel = simd::table_kernel(simd::level());
   simd::ByteKernel bytes_kernel = simd::byte_kernel(simd::level());
   std::vector<float> shifted, coarse, turned;  // of a group of queries
-  Array<float> query;                          // padded, not shifted: for the vectors themselves
-  ProductCodes::Tables tables;
-  std::vector<std::int8_t> bytes;
-  float scale = 1, offset = 0;                 // from products of bytes to estimates of q.y
+  std::vector<Asking> asking;
+  std::vector<std::uint32_t> starts, askers;   // by list: which queries look into it
   std::vector<float> scores, kept;
   std::vector<std::uint32_t> where;
-  Best lists, best;
+  Best lists;
 };
 
 struct Ivf::Filter {
@@ -84,78 +93,95 @@ void Ivf::search_group(const float* queries, std::size_t count, const IvfSearch&
   space.scores.resize(kPiece);
   space.kept.resize(kPiece + 16);
   space.where.resize(kPiece + 16);
+  space.asking.resize(std::max(space.asking.size(), count));
+  std::vector<std::uint8_t> again(count);
   for (std::size_t i = 0; i < count; ++i) {
-    const float* shifted = space.shifted.data() + i * dim;
-    space.query.resize(stride(), 0.0f);
-    std::copy_n(queries + i * dim, dim, space.query.writable());
-    if (!exact && shape_.codes == Codes::Product) {
-      product_.prepare(space.turned.data() + i * width, space.tables);
-    } else if (!exact) {
-      prepare_bytes(space, shifted);
-    }
-    const bool again = !exact && search.candidates > 0 && shape_.vectors;
-    space.best.start(again ? std::max(search.candidates, search.k) : search.k);
-    const bool ranked = probe(space, search, filter, i, exact) || again;
-    if (ranked) rank_again(space);
-    emit(space, search.k, exact || ranked, shifted, distances + i * search.k, ids + i * search.k);
+    Asking& asking = space.asking[i];
+    asking.coarse = space.coarse.data() + i * lists_.size();
+    asking.query.resize(stride(), 0.0f);
+    std::copy_n(queries + i * dim, dim, asking.query.writable());
+    if (!exact && shape_.codes == Codes::Product) product_.prepare(space.turned.data() + i * width, asking.tables);
+    else if (!exact) prepare_bytes(asking, space.shifted.data() + i * dim);
+    again[i] = !exact && search.candidates > 0 && shape_.vectors;
+    asking.best.start(again[i] ? std::max(search.candidates, search.k) : search.k);
+    again[i] |= plan(space, asking, search, filter);
   }
+  scan_all(space, count, filter, exact);
+  for (std::size_t i = 0; i < count; ++i) {
+    Asking& asking = space.asking[i];
+    if (again[i]) rank_again(asking);
+    emit(asking, search.k, exact || again[i], space.shifted.data() + i * dim, distances + i * search.k, ids + i * search.k);
+  }
+}
+
+// The nearest lists first, since they show early what is good enough; then list by list for all that look into it, so that a
+// list is read once. The order in which a query sees its lists does not depend on the others.
+void Ivf::scan_all(Space& space, std::size_t count, const Filter* filter, bool exact) const {
+  constexpr std::size_t first = 4;
+  space.starts.assign(lists_.size() + 1, 0);
+  for (std::size_t i = 0; i < count; ++i) {
+    Asking& asking = space.asking[i];
+    for (std::size_t j = 0; j < std::min(first, asking.lists.size()); ++j) scan(space, asking, asking.lists[j], filter, exact);
+    for (std::size_t j = first; j < asking.lists.size(); ++j) ++space.starts[asking.lists[j] + 1];
+  }
+  std::partial_sum(space.starts.begin(), space.starts.end(), space.starts.begin());
+  space.askers.resize(space.starts.back());
+  for (std::size_t i = 0; i < count; ++i)
+    for (std::size_t j = first; j < space.asking[i].lists.size(); ++j)
+      space.askers[space.starts[space.asking[i].lists[j]]++] = static_cast<std::uint32_t>(i);
+  for (std::size_t list = 0, at = 0; list < lists_.size(); ++list)  // each start has moved to its end
+    for (; at < space.starts[list]; ++at)
+      scan(space, space.asking[space.askers[at]], static_cast<std::uint32_t>(list), filter, exact);
 }
 
 // A query as signed bytes: q is about step * whole, and q.(code - 128) follows from q.code.
-void Ivf::prepare_bytes(Space& space, const float* query) const {
+void Ivf::prepare_bytes(Asking& asking, const float* query) const {
   float largest = 0;
   for (std::size_t d = 0; d < shape_.dim; ++d) largest = std::max(largest, std::abs(query[d]));
   const float factor = largest > 0 ? 127 / largest : 0;
-  space.bytes.assign(bytes_per_code(), 0);
+  asking.bytes.assign(bytes_per_code(), 0);
   std::int64_t sum = 0;
   for (std::size_t d = 0; d < shape_.dim; ++d) {
-    space.bytes[d] = static_cast<std::int8_t>(std::lround(query[d] * factor));
-    sum += space.bytes[d];
+    asking.bytes[d] = static_cast<std::int8_t>(std::lround(query[d] * factor));
+    sum += asking.bytes[d];
   }
-  space.scale = largest / 127;
-  space.offset = -128 * static_cast<float>(sum) * space.scale;
+  asking.scale = largest / 127;
+  asking.offset = -128 * static_cast<float>(sum) * asking.scale;
 }
 
-// Fills space.best. True if that is all that is admitted, still to be ranked.
-bool Ivf::probe(Space& space, const IvfSearch& search, const Filter* filter, std::size_t query, bool exact) const {
+// Chooses asking.lists. True if there is nothing to scan: all that is admitted stands in asking.best, still to be ranked.
+bool Ivf::plan(Space& space, Asking& asking, const IvfSearch& search, const Filter* filter) const {
   const std::size_t lists = lists_.size(), probes = std::min(search.probes, lists);
   const std::size_t within = filter ? filter->slots.size() : labels_.size();
+  asking.lists.clear();
   std::size_t wanted = probes;
   if (filter) {
     // Where the usual effort pays for all that is admitted, nothing is left to chance.
     if (shape_.vectors && within * lists <= std::max(probes * labels_.size(), lists * search.k)) {
-      space.best.start(within);
-      for (std::uint32_t slot : filter->slots) space.best.push({0.0f, list_of_[slot], place_[slot]});
+      asking.best.start(within);
+      for (std::uint32_t slot : filter->slots) asking.best.push({0.0f, list_of_[slot], place_[slot]});
       return true;
     }
     // Fewer vectors have their nearest farther away.
     const double selectivity = static_cast<double>(within) / static_cast<double>(labels_.size());
     wanted = std::min(lists, static_cast<std::size_t>(std::ceil(static_cast<double>(probes) / std::sqrt(selectivity))));
   }
-  const float* coarse = space.coarse.data() + query * lists;
   const std::size_t needed = std::min(within, std::max(search.k, search.candidates));
-  std::size_t seen = 0;
+  const auto held = [&](std::uint32_t list) { return filter ? filter->admitted[list] : lists_[list].size(); };
   for (std::size_t keep = filter ? lists : wanted;; keep = lists) {  // again with all lists where the first hold too little
-    order_lists(space, coarse, keep);
-    std::size_t probed = 0;
+    order_lists(space, asking.coarse, keep);
     std::vector<Candidate>& order = space.lists.finish();
     std::sort(order.begin(), order.end(), [](const Candidate& a, const Candidate& b) {
       return a.score > b.score || (a.score == b.score && a.list < b.list);
     });
-    if (keep < lists) {
-      const auto held = [&](std::size_t sum, const Candidate& one) { return sum + lists_[one.list].size(); };
-      if (std::accumulate(order.begin(), order.end(), std::size_t{0}, held) < needed) continue;
+    std::size_t seen = 0;
+    asking.lists.clear();
+    for (std::size_t i = 0; i < order.size() && (asking.lists.size() < wanted || seen < needed); ++i) {
+      if (held(order[i].list) == 0) continue;
+      asking.lists.push_back(order[i].list);
+      seen += held(order[i].list);
     }
-    for (std::size_t i = 0; i < order.size() && (probed < wanted || seen < needed); ++i) {
-      const std::uint32_t list = order[i].list;
-      const std::size_t here = filter ? filter->admitted[list] : lists_[list].size();
-      if (i + 1 < order.size()) __builtin_prefetch(lists_[order[i + 1].list].codes.data());
-      if (here == 0) continue;
-      scan(space, list, coarse[list], filter, exact);
-      ++probed;
-      seen += here;
-    }
-    return false;
+    if (seen >= needed || keep == lists) return false;
   }
 }
 
@@ -173,37 +199,38 @@ void Ivf::order_lists(Space& space, const float* coarse, std::size_t keep) const
   }
 }
 
-void Ivf::scan(Space& space, std::uint32_t number, float base, const Filter* filter, bool exact) const {
+void Ivf::scan(Space& space, Asking& asking, std::uint32_t number, const Filter* filter, bool exact) const {
+  const float base = asking.coarse[number];
   const List& list = lists_[number];
   const auto push = [&](float score, std::size_t position) {
-    if (!(score > space.best.least())) return;  // it has risen meanwhile
+    if (!(score > asking.best.least())) return;  // it has risen meanwhile
     if (filter && !filter->mask[list.slots[position]]) return;
-    space.best.push({score, number, static_cast<std::uint32_t>(position)});
+    asking.best.push({score, number, static_cast<std::uint32_t>(position)});
   };
-  if (!exact && shape_.codes == Codes::Product) return scan_blocks(space, list, base, push);
+  if (!exact && shape_.codes == Codes::Product) return scan_blocks(asking, list, base, push);
   for (std::size_t first = 0; first < list.size(); first += kPiece) {
     const std::size_t here = std::min(kPiece, list.size() - first);
     if (exact)
       ExactScore(shape_.l2).each(
-          space.query.data(), stride(), here, [&](std::size_t i) { return list.vectors.data() + (first + i) * stride(); },
+          asking.query.data(), stride(), here, [&](std::size_t i) { return list.vectors.data() + (first + i) * stride(); },
           [&](std::size_t i, float score) { space.scores[i] = score; });
     else
-      score_bytes(space, list, first, here, base);
-    const std::size_t found = space.kernel.select(space.scores.data(), nullptr, here, space.best.least(), space.where.data(),
+      score_bytes(space, asking, list, first, here, base);
+    const std::size_t found = space.kernel.select(space.scores.data(), nullptr, here, asking.best.least(), space.where.data(),
                                                   space.kept.data());
     for (std::size_t i = 0; i < found; ++i) push(space.kept[i], first + space.where[i]);
   }
 }
 
 template <class Push>
-void Ivf::scan_blocks(Space& space, const List& list, float base, const Push& push) const {
+void Ivf::scan_blocks(Asking& asking, const List& list, float base, const Push& push) const {
   static constexpr float none[simd::kMembers] = {};
   const std::size_t size = list.size(), bytes = product_.block_bytes();
   float values[simd::kMembers];
   for (std::size_t first = 0; first < size; first += simd::kMembers) {
     std::uint32_t good = product_.estimates(
-        space.tables, list.codes.data() + first / simd::kMembers * bytes, with_adds() ? list.adds.data() + first : none,
-        list.scales.data() + first, -base, -space.best.least(), values);
+        asking.tables, list.codes.data() + first / simd::kMembers * bytes, with_adds() ? list.adds.data() + first : none,
+        list.scales.data() + first, -base, -asking.best.least(), values);
     if (size - first < simd::kMembers) good &= (1u << (size - first)) - 1;
     for (; good; good &= good - 1) {
       const auto i = static_cast<std::size_t>(__builtin_ctz(good));
@@ -212,34 +239,34 @@ void Ivf::scan_blocks(Space& space, const List& list, float base, const Push& pu
   }
 }
 
-void Ivf::score_bytes(Space& space, const List& list, std::size_t first, std::size_t count, float base) const {
+void Ivf::score_bytes(Space& space, const Asking& asking, const List& list, std::size_t first, std::size_t count, float base) const {
   const std::size_t bytes = bytes_per_code();
   for (std::size_t i = 0; i < count; i += 4) {
     const std::uint8_t* four[4];
     for (std::size_t j = 0; j < 4; ++j) four[j] = list.codes.data() + (first + std::min(i + j, count - 1)) * bytes;
     std::int32_t products[4];
-    space.bytes_kernel.four(space.bytes.data(), four, bytes, products);
+    space.bytes_kernel.four(asking.bytes.data(), four, bytes, products);
     for (std::size_t j = 0; j < 4 && i + j < count; ++j) {
       const std::size_t at = first + i + j;
-      const float product = space.scale * static_cast<float>(products[j]) + space.offset;
+      const float product = asking.scale * static_cast<float>(products[j]) + asking.offset;
       space.scores[i + j] = base - list.scales[at] * product - (with_adds() ? list.adds[at] : 0.0f);
     }
   }
 }
 
-void Ivf::rank_again(Space& space) const {
-  std::vector<Candidate>& pool = space.best.finish();
+void Ivf::rank_again(Asking& asking) const {
+  std::vector<Candidate>& pool = asking.best.finish();
   std::sort(pool.begin(), pool.end(), [](const Candidate& a, const Candidate& b) {
     return a.list < b.list || (a.list == b.list && a.position < b.position);
   });
   ExactScore(shape_.l2).each(
-      space.query.data(), stride(), pool.size(),
+      asking.query.data(), stride(), pool.size(),
       [&](std::size_t i) { return lists_[pool[i].list].vectors.data() + pool[i].position * stride(); },
       [&](std::size_t i, float score) { pool[i].score = score; });
 }
 
-void Ivf::emit(Space& space, std::size_t k, bool exact, const float* shifted, float* distances, std::int64_t* ids) const {
-  std::vector<Candidate>& pool = space.best.finish();
+void Ivf::emit(Asking& asking, std::size_t k, bool exact, const float* shifted, float* distances, std::int64_t* ids) const {
+  std::vector<Candidate>& pool = asking.best.finish();
   const auto label = [&](const Candidate& one) { return labels_[lists_[one.list].slots[one.position]]; };
   const auto better = [&](const Candidate& a, const Candidate& b) {
     return a.score > b.score || (a.score == b.score && label(a) < label(b));
