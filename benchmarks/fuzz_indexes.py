@@ -36,6 +36,7 @@ from seedbed.indexes import (
     Index,
     IVFIndex,
     LSHIndex,
+    MultiVectorIndex,
     PQIndex,
     load_index,
 )
@@ -95,6 +96,11 @@ def texts(generator: random.Random, index: Any, count: int) -> list[str]:
     return [" ".join(generator.choices(_WORDS, k=generator.randint(0, 30))) for _ in range(count)]
 
 
+def tokens(generator: random.Random, index: Any, count: int) -> list[np.ndarray[Any, Any]]:
+    """Texts as a few vectors each."""
+    return [vectors(generator, index, generator.randint(1, 9)) for _ in range(count)]
+
+
 def dense(index: Callable[..., Any], **choices: Sequence[Any]) -> Callable[[random.Random], Index]:
     """An index of vectors with options out of `choices`."""
 
@@ -107,6 +113,12 @@ def dense(index: Callable[..., Any], **choices: Sequence[Any]) -> Callable[[rand
         return cast(Index, made)
 
     return new
+
+
+def late(generator: random.Random) -> Index:
+    options: dict[str, Any] = {"centroids": generator.choice([1, 4, 30]), "threads": generator.choice([1, 2])}
+    made = MultiVectorIndex(generator.choice([1, 3, 16, 33]), generator.choice([1, 2, 4]), **options)
+    return made.train(tokens(generator, made, 60)) if generator.random() < 0.5 else made
 
 
 KINDS = {
@@ -124,6 +136,7 @@ KINDS = {
         dense(PQIndex, subspaces=[1], bits=[4, 8], rotate=[False, True], threads=[1, 2]), vectors, complete=False
     ),
     "lsh": Kind(dense(LSHIndex, tables=[1, 5], bits=[1, 9, 32]), vectors, complete=False),
+    "multivector": Kind(late, tokens, complete=False),
     "bm25": Kind(lambda generator: BM25Index(generator.uniform(0, 3), generator.random()), texts, complete=False),
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <vector>
 
@@ -194,7 +195,7 @@ void FixedPoints::append(const float* rows, std::size_t count) {
 
 void FixedPoints::encode(const float* turned, std::size_t slot) {
   const float scale = point_kernel().largest(turned, width_) / kLargest;
-  const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
+  const float inverse = scale >= std::numeric_limits<float>::min() ? 1.0f / scale : 0.0f;
   std::uint8_t* high = high_.writable() + slot * stride_;
   std::uint8_t* low = low_.writable() + slot * width_;
   std::int32_t square = 0, sum = 0;
@@ -233,7 +234,8 @@ void FixedPoints::prepare(const float* query, float* turned, ByteQuery& bytes) c
   if (!l2_) bytes.base = -kernel.product(turned, centre_.data(), centre_.size());
   rotation_.apply(turned);
   if (l2_) bytes.base = kernel.product(turned, turned, width_);
-  const float scale = kernel.largest(turned, width_) / 127, inverse = scale > 0 ? 1.0f / scale : 0.0f;
+  const float scale = kernel.largest(turned, width_) / 127;
+  const float inverse = scale >= std::numeric_limits<float>::min() ? 1.0f / scale : 0.0f;
   bytes.bytes.resize(stride_, std::int8_t{0});
   bytes.shift = kernel.round(turned, inverse, width_, bytes.bytes.writable()) * kZero;
   bytes.lifts = 0;

@@ -30,6 +30,7 @@ Graph::Graph(const GraphSettings& settings)
 }
 
 void Graph::add(const float* rows, const std::int64_t* ids, std::size_t count, std::size_t threads) {
+  if (count == 0) return;
   {
     const auto writing = gate_.write();
     need_label_map();

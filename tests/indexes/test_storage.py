@@ -34,6 +34,7 @@ def test_loaded_index_answers_and_changes_as_the_saved_one(tmp_path, kind, mmap)
     assert len(loaded) == len(index) == COUNT - 2
     assert_same_answers(loaded, index, example.queries)
     for one in (index, loaded):
+        one.add(example.items[:0])
         one.add(example.items[:2])
         one.remove([3])
         one.save(path)

@@ -354,7 +354,7 @@ def _rows(items: Documents) -> list[npt.NDArray[np.generic]]:
     """Views of the documents; one array (tokens, dim) is one document."""
     if isinstance(items, np.ndarray) and items.ndim == 2:
         return [items]
-    return [np.asarray(row) for row in items]
+    return [np.atleast_1d(np.asarray(row)) for row in items]
 
 
 def _unit_rows(
