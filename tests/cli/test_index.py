@@ -10,7 +10,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from seedbed.cli.app import app
+from seedbed.evaluation import indexes
 from seedbed.indexes import HNSWIndex, load_index
+
+
+@pytest.fixture(autouse=True)
+def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speeds are not tested: one pass is enough for them."""
+    monkeypatch.setattr(indexes, "_LEAST_SECONDS", 0.0)
 
 
 def _call(*arguments: object) -> Result:

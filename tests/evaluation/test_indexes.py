@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from seedbed.core.errors import ConfigError, DataError, FormatError
+from seedbed.evaluation import indexes
 from seedbed.evaluation.autotune import Candidate, autotune, build_chosen, choose
 from seedbed.evaluation.index_explanation import explain_indexes
 from seedbed.evaluation.index_limits import hnsw_paper_bytes, loss_by_rate, memory_by_links
@@ -25,6 +26,12 @@ def _clustered(count: int, dim: int, seed: int = 0) -> np.ndarray:
 
 
 VECTORS = _clustered(6000, 32)
+
+
+@pytest.fixture(autouse=True)
+def no_timing(monkeypatch):
+    """Speeds are not tested: one pass is enough for them."""
+    monkeypatch.setattr(indexes, "_LEAST_SECONDS", 0.0)
 
 
 def test_losses_are_told_apart_neighbour_by_neighbour():

@@ -115,7 +115,7 @@ def index(
         built.index.save(out)
         width = "" if built.setup.dial is None else f", {built.setup.dial}={built.point.value}"
         show(
-            f"Saved {out}: {len(built.index):,} vectors, {built.index.memory_bytes():,} bytes. Measured on all of them:"
+            f"Saved {out}: {len(built.index):,} vectors, {out.stat().st_size:,} bytes. Measured on all of them:"
             f" recall {built.point.recall:.4f} at {built.point.queries_per_second:,.0f} queries per second{width}.",
             style="bold",
         )

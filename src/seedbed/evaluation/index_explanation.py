@@ -20,7 +20,7 @@ from .indexes import Curve, exact_neighbours, measure_setup
 from .neighbourhoods import Neighbourhoods, measure_neighbourhoods
 from .vector_sources import VectorSet
 
-_LIMITS_SAMPLE = 6000  # vectors that show limits: many small indexes are built of them
+_LIMITS_SAMPLE = 4500  # vectors that show limits: many small indexes are built of them
 _LIMITS_QUERIES = 300
 
 

@@ -12,8 +12,9 @@ from ..core.randomness import numpy_generator
 from ..indexes import HNSWIndex
 from ..indexes.base import Floats
 from ..indexes.collapse import Collapse, pq_collapse
-from .indexes import exact_neighbours, split_loss
+from .indexes import exact_neighbours
 from .neighbourhoods import measure_neighbourhoods
+from .retrieval import neighbour_recall
 
 DIMENSIONS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0)
@@ -58,13 +59,13 @@ def recall_by_dimension(
             ("random", drawn[: len(vectors)], drawn[len(vectors) :]),
         ):
             exact = exact_neighbours(base, asked, k, metric, threads)
-            index = HNSWIndex(dim, metric, ef_construction=100, seed=seed, threads=threads)
+            index = HNSWIndex(dim, metric, ef_construction=64, seed=seed, threads=threads)
             index.add(base)
             found = index.search(asked, k, ef=ef, threads=threads)[1]
             near = measure_neighbourhoods(base, metric, most=2000, seed=seed, threads=threads).summary()
             out.append(DimensionPoint(
-                name, dim, split_loss(exact, found).found, near["relative_contrast"], near["intrinsic_dimension"],
-                split_loss(truth, exact).found if name == "yours" else None,
+                name, dim, neighbour_recall(found, exact), near["relative_contrast"], near["intrinsic_dimension"],
+                neighbour_recall(exact, truth) if name == "yours" else None,
             ))  # fmt: skip
     return out
 

@@ -62,8 +62,7 @@ class Setup:
 
     def predict_memory_bytes(self, count: int, dim: int, metric: str) -> int:
         how = {"metric": metric} if self.kind in (FlatIndex, IVFIndex, PQIndex) else {}
-        options = {name: value for name, value in self.options.items() if name != "ef_construction"}
-        return int(self.kind.predict_memory_bytes(count, dim, **options, **how))
+        return int(self.kind.predict_memory_bytes(count, dim, **self.options, **how))
 
     def slowdown(self, measured_on: int, count: int) -> float:
         """How many times longer a search of `count` vectors is expected to take than one of `measured_on`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ import numpy as np
 from ..indexes import FlatIndex
 from ..indexes.base import Floats, Ids
 from .index_setups import Setup
+from .retrieval import neighbour_recall
 
-_ROUNDS = 3
+_ROUNDS, _LEAST_SECONDS = 3, 0.03
 
 
 @dataclass(frozen=True)
@@ -120,16 +121,14 @@ def measure_dial(
     k = exact.shape[1]
     recalls: dict[int | None, float] = {}
     for value in setup.values:
-        recalls[value] = split_loss(exact, setup.search(index, queries, k, value)).found
+        recalls[value] = neighbour_recall(setup.search(index, queries, k, value), exact)
         if recalls[value] >= enough:
             break
     # Over the whole dial several times, and the fastest of each: others are slower by what else the machine does.
     seconds = dict.fromkeys(recalls, math.inf)
     for _ in range(_ROUNDS):
         for value, best in seconds.items():
-            start = time.process_time()
-            setup.search(index, queries, k, value)
-            seconds[value] = min(best, max(time.process_time() - start, 1e-9))
+            seconds[value] = min(best, _seconds(lambda chosen=value: setup.search(index, queries, k, chosen)))
     return [
         Point(
             value, recall, len(queries) / seconds[value], _loss(setup, index, queries, exact, value, split),
@@ -137,6 +136,15 @@ def measure_dial(
         )
         for value, recall in recalls.items()
     ]  # fmt: skip
+
+
+def _seconds(search: Callable[..., Ids]) -> float:
+    """Of processor time, repeated until there is enough of it to be measured."""
+    start, passes, spent = time.process_time(), 0, 0.0
+    while not passes or spent < _LEAST_SECONDS:
+        search()
+        passes, spent = passes + 1, time.process_time() - start
+    return max(spent, 1e-9) / passes
 
 
 def _loss(setup: Setup, index: Any, queries: Floats, exact: Ids, value: int | None, split: bool) -> Loss | None:
@@ -155,7 +163,7 @@ def _alone(setup: Setup, index: Any, queries: Floats, exact: Ids, value: int | N
         return None
     dial = {} if setup.dial is None else {setup.dial: value}
     options = {**dial, **setup.alone, "threads": None}
-    return split_loss(exact, index.search(queries, exact.shape[1], **options)[1]).found
+    return neighbour_recall(index.search(queries, exact.shape[1], **options)[1], exact)
 
 
 def frontier(points: Iterable[tuple[float, float]]) -> list[int]:

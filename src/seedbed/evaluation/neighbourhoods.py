@@ -73,7 +73,8 @@ def intrinsic_dimension(distances: npt.ArrayLike) -> Numbers:
     """(q,) local intrinsic dimension by maximum likelihood: -1 / mean(ln(r_i / r_k)), i < k.
 
     Levina & Bickel (2004), equation 8; Amsaleg et al. (2015). Neighbours at distance 0 (copies) say nothing and are
-    left out; nan where fewer than two distances are left or all are the same.
+    left out; nan where fewer than two distances are left or all are the same. Of squared distances, such as 1 - cosine,
+    the estimate is half as large: published figures of embeddings are often of these.
 
     Args:
         distances: (q, k), rising along a row.

@@ -41,7 +41,7 @@ def recall_frontier(
     )  # fmt: skip
     tips = [_tip(series, ""), _tip("dial", "search"), _tip("recall", "recall", "Q"), _tip("speed", "per second", "Q")]
     line = _data(placed).mark_line(point=alt.OverlayMarkDef(size=42, filled=True)).encode(
-        x=x, y=y, order="place:Q", color=_series(series, order), tooltip=tips
+        x=x, y=y, order="place:Q", color=_series(series, order).legend(title=None, columns=2), tooltip=tips
     )  # fmt: skip
     scan = [{"speed": exact, "label": "exact scan", "place": _place(lowest)}]
     rule = _data(scan).mark_rule(style="guide", strokeDash=[5, 4]).encode(x=x)
@@ -140,7 +140,7 @@ def lines(
         scale |= {"domain": list(y_domain), "nice": False}
     up = alt.Y(f"{y}:Q", title=y_title, scale=alt.Scale(**scale), axis=alt.Axis(format=y_axis, tickCount=5))
     tips = [_tip("series", ""), _tip(x, x_title, "Q"), _tip(y, y_title, "Q")]
-    color = _series("series", order)
+    color = _series("series", order).legend(title=None, columns=2)  # more would be cut off on a phone
     measured, theory = (
         [row for row in rows if (row["series"] in dashed) == wanted] for wanted in (False, True)
     )  # fmt: skip

@@ -19,6 +19,7 @@ from .images import write_image
 from .page import Block, Card, Figure, Page, Section, Table
 
 TARGET = 0.95
+_TALLEST = 0.6  # bar of a loss: more of a narrow search would hide the rest
 
 
 def write_explanation(result: Explanation, out: Path) -> None:
@@ -99,13 +100,13 @@ def _cards(result: Explanation) -> list[Card]:
              f"skewness; {numbers.percent(near['anti_hubs'])} are nobody’s neighbour"),
     ]  # fmt: skip
     exact = result.flat.points[0].queries_per_second
-    cards.append(Card("Exact scan", f"{numbers.short(exact)}/s", "queries on one thread"))
+    cards.append(Card("Exact scan", f"{numbers.tight(exact)}/s", "queries on one thread"))
     best = best_curve(result)
     if best is not None:
         point = best.at(TARGET)
         assert point is not None
         cards.append(Card(
-            f"Fastest at {TARGET:.0%} recall", f"{numbers.short(point.queries_per_second)}/s", best.setup.title, "good"
+            f"Fastest at {TARGET:.0%} recall", f"{numbers.tight(point.queries_per_second)}/s", best.setup.title, "good"
         ))  # fmt: skip
     return cards
 
@@ -171,15 +172,17 @@ def _frontier(result: Explanation) -> Section:
     blocks: list[Block] = [Figure("Recall against speed", frontier_panels(result), caption, wide=True)]
     rows = []
     for curve in (result.flat, *result.curves):
-        row: list[object] = [curve.setup.title]
+        at = curve.at(TARGET)
+        row: list[object] = [
+            curve.setup.title,
+            "" if at is None or at.value is None else f"{curve.setup.dial} {at.value}",
+        ]
         for recall in (0.9, 0.95, 0.99):
             point = curve.at(recall)
-            row.append("—" if point is None else numbers.count(point.queries_per_second))
-        point = curve.at(TARGET)
-        row.append("" if point is None or point.value is None else f"{curve.setup.dial} {point.value}")
+            row.append("" if point is None else numbers.count(point.queries_per_second))
         rows.append(row)
     blocks.append(Table(
-        "Queries per second at a recall of", ("", "90%", "95%", "99%", "search at 95%"), rows,
+        "Queries per second at a recall of", ("", "search at 95%", "90%", "95%", "99%"), rows,
         "The fastest point measured that reaches the recall; between points nothing is interpolated.", wide=True,
     ))  # fmt: skip
     return Section("frontier", "Recall against speed", lead, blocks)
@@ -209,6 +212,7 @@ def _losses(result: Explanation) -> Section:
     highest = max(
         (1 - point.recall for curve in told for point in curve.points), default=1.0
     )  # fmt: skip
+    cut = "; bars end at 60%" if highest > _TALLEST else ""
     panels = [
         (
             curve.setup.title,
@@ -218,7 +222,7 @@ def _losses(result: Explanation) -> Section:
                      "by_quantisation": point.loss.by_quantisation}
                     for point in curve.points if point.loss is not None
                 ],
-                curve.setup.dial or "", min(highest, 0.6),
+                curve.setup.dial or "", min(highest, _TALLEST),
             ),
         )
         for curve in told
@@ -231,16 +235,16 @@ def _losses(result: Explanation) -> Section:
     blocks: list[Block] = [Figure(
         "Neighbours lost, by what", panels,
         f"Green: {charts.STRUCTURE}; orange: {charts.QUANTISATION}. Shares of the true neighbours, from the narrowest "
-        "search to the widest; bars end at 60%.", wide=True,
+        f"search to the widest{cut}.", wide=True,
     )]  # fmt: skip
     rows = [
-        (curve.setup.title, numbers.percent(point.recall), numbers.percent(point.alone),
-         numbers.percent(point.loss.by_structure) if point.loss else "", f"{curve.setup.dial} {point.value}")
+        (curve.setup.title, f"{curve.setup.dial} {point.value}", numbers.percent(point.recall),
+         numbers.percent(point.alone), numbers.percent(point.loss.by_structure) if point.loss else "")
         for curve in result.curves for point in curve.points[-1:] if point.alone is not None
     ]  # fmt: skip
     if rows:
         blocks.append(Table(
-            "What reranking is worth", ("", "Reranked", "Codes alone", "Lost by partition", "Search"), rows,
+            "What reranking is worth", ("", "Search", "Reranked", "Codes alone", "Lost by partition"), rows,
             "The widest search measured, as it is (the best by codes are ranked again by their vectors), and with the "
             "codes’ order as the last word.", wide=True,
         ))  # fmt: skip
@@ -262,9 +266,9 @@ def _costs(result: Explanation) -> Section:
     )
     rows = [
         (
-            curve.setup.title, numbers.memory(curve.memory_bytes),
+            curve.setup.title, curve.setup.described(), numbers.memory(curve.memory_bytes),
             numbers.percent(curve.memory_bytes_predicted / curve.memory_bytes - 1, 1, True),
-            numbers.duration(curve.build_seconds), curve.setup.described(),
+            numbers.duration(curve.build_seconds),
         )
         for curve in curves
     ]  # fmt: skip
@@ -283,7 +287,7 @@ def _costs(result: Explanation) -> Section:
         Figure("HNSW’s memory over M", [("", links)],
                "M links a vector on each layer, twice as many on the lowest. The paper’s formula: 4 (2 M + M / ln M) "
                f"bytes for links, besides 4 × {dim} for the vector."),
-        Table("Memory and building", ("", "Memory", "Prediction off by", "Built in", "Setup"), rows,
+        Table("Memory and building", ("", "Setup", "Memory", "Prediction off by", "Built in"), rows,
               f"Of {numbers.count(count)} vectors.", wide=True),
     ]  # fmt: skip
     return Section("costs", "Memory and building", lead, blocks)
@@ -314,10 +318,10 @@ def _limits(result: Explanation) -> Section:
         blocks.append(Figure(
             "Product quantisation as bits fall", [("", rate_chart(result))],
             "Share of the variance lost, on vectors that trained nothing. Dashed: the least that Gaussian vectors can "
-            "lose, alike in all directions (2^−2R) and with the variances of these.",
+            "lose, alike in all directions (2⁻²ᴿ) and with the variances of these.",
         ))  # fmt: skip
         blocks.append(Table(
-            "Product codes", ("Bits a dimension", "Bytes a vector", "Variance lost", "Random vectors", "2^−2R",
+            "Product codes", ("Bits a dimension", "Bytes a vector", "Variance lost", "Random vectors", "2⁻²ᴿ",
                               "Least for these variances", "Recall by codes alone"),
             [
                 (numbers.value(one.yours.bits_per_dimension), one.yours.subspaces, numbers.percent(one.yours.lost),
@@ -359,7 +363,7 @@ def dimension_chart(result: Explanation) -> charts.Chart:
 
 
 def rate_chart(result: Explanation) -> charts.Chart:
-    names = ("these vectors", "random vectors", "least, these variances", "2^−2R")
+    names = ("these vectors", "random vectors", "least, these variances", "2⁻²ᴿ")
     rows = [
         {"rate": point.yours.bits_per_dimension, "lost": value, "series": name}
         for point in result.rates
