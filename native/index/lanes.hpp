@@ -21,12 +21,16 @@ using IntLanes = std::int32_t __attribute__((vector_size(64), aligned(4), may_al
   out = __builtin_convertvector(__builtin_convertvector(numbers, ShortLanes), ByteLanes);
 }
 
-template <int kDistance, class V>
-[[gnu::always_inline]] inline void swap_lanes(V& x) {
-  const IntLanes order = {0 ^ kDistance, 1 ^ kDistance, 2 ^ kDistance,  3 ^ kDistance,  4 ^ kDistance,  5 ^ kDistance,
-                          6 ^ kDistance, 7 ^ kDistance, 8 ^ kDistance,  9 ^ kDistance,  10 ^ kDistance, 11 ^ kDistance,
-                          12 ^ kDistance, 13 ^ kDistance, 14 ^ kDistance, 15 ^ kDistance};
+template <int k, class V>
+[[gnu::always_inline]] inline void swap_lanes(V& x) {  // lane i with lane i ^ k
+#if defined(__clang__)
+  x = __builtin_shufflevector(x, x, 0 ^ k, 1 ^ k, 2 ^ k, 3 ^ k, 4 ^ k, 5 ^ k, 6 ^ k, 7 ^ k, 8 ^ k, 9 ^ k, 10 ^ k, 11 ^ k,
+                              12 ^ k, 13 ^ k, 14 ^ k, 15 ^ k);
+#else
+  const IntLanes order = {0 ^ k, 1 ^ k, 2 ^ k,  3 ^ k,  4 ^ k,  5 ^ k,  6 ^ k,  7 ^ k,
+                          8 ^ k, 9 ^ k, 10 ^ k, 11 ^ k, 12 ^ k, 13 ^ k, 14 ^ k, 15 ^ k};
   x = __builtin_shuffle(x, order);
+#endif
 }
 
 [[gnu::always_inline]] inline float total(const Lanes& x) {
