@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -33,19 +34,27 @@ class Best {
   }
 
  private:
-  static bool better(const Candidate& a, const Candidate& b) {
-    if (a.score != b.score) return a.score > b.score;
-    return a.list != b.list ? a.list < b.list : a.position < b.position;
-  }
+  // Only scores are sorted; one pass then keeps what lies above the edge and, of those on it, the first.
   void shrink() {
     if (pool_.size() <= keep_) return;
-    const auto edge = pool_.begin() + static_cast<std::ptrdiff_t>(keep_ - 1);
-    std::nth_element(pool_.begin(), edge, pool_.end(), better);
-    least_ = edge->score;
+    scores_.clear();
+    for (const Candidate& one : pool_) scores_.push_back(one.score);
+    const auto edge = scores_.begin() + static_cast<std::ptrdiff_t>(keep_ - 1);
+    std::nth_element(scores_.begin(), edge, scores_.end(), std::greater<>());
+    least_ = *edge;
+    auto on_edge = static_cast<std::size_t>(std::count(scores_.begin(), edge + 1, least_));
+    std::size_t kept = 0;
+    for (const Candidate& one : pool_) {
+      const bool stays = one.score > least_ || (one.score == least_ && on_edge > 0);
+      on_edge -= one.score == least_ && on_edge > 0;
+      pool_[kept] = one;
+      kept += stays;
+    }
     pool_.resize(keep_);
   }
 
   std::vector<Candidate> pool_;
+  std::vector<float> scores_;
   std::size_t keep_ = 1;
   float least_ = -std::numeric_limits<float>::infinity();
 };

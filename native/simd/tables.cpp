@@ -113,8 +113,24 @@ SEEDBED_AVX512 void products_avx512(const float* query, const float* codebooks, 
   products(query, codebooks, subspaces, width, entries, out);
 }
 
-SEEDBED_AVX512 void bytes_avx512(const float* values, std::size_t subspaces, std::uint8_t* out, float* scale, float* offset) {
-  bytes(values, subspaces, out, scale, offset);
+SEEDBED_AVX512 void bytes_avx512(const float* tables, std::size_t subspaces, std::uint8_t* out, float* scale,
+                                 float* offset) {
+  float widest = 1e-30f, sum = 0;
+  for (std::size_t s = 0; s < subspaces; ++s) {
+    const __m512 table = _mm512_loadu_ps(tables + 16 * s);
+    const float low = _mm512_reduce_min_ps(table), high = _mm512_reduce_max_ps(table);
+    widest = high - low > widest ? high - low : widest;
+    sum += low;
+  }
+  const __m512 factor = _mm512_set1_ps(kLargestEntry / widest), half = _mm512_set1_ps(0.5f);
+  for (std::size_t s = 0; s < subspaces; ++s) {
+    const __m512 table = _mm512_loadu_ps(tables + 16 * s);
+    const __m512 above = _mm512_sub_ps(table, _mm512_set1_ps(_mm512_reduce_min_ps(table)));
+    const __m512i whole = _mm512_cvttps_epi32(_mm512_add_ps(_mm512_mul_ps(above, factor), half));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16 * s), _mm512_cvtepi32_epi8(whole));
+  }
+  *scale = widest / kLargestEntry;
+  *offset = sum;
 }
 
 SEEDBED_AVX512 std::size_t select_avx512(const float* scores, const float* biases, std::size_t count, float least,
