@@ -1,8 +1,11 @@
 #include "index/maxsim.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <stdexcept>
 
 #include "index/parallel.hpp"
+#include "simd/distance.hpp"
 
 namespace seedbed::index {
 
@@ -16,10 +19,24 @@ void PackedQuery::pack(const float* tokens, std::size_t count, std::size_t dim) 
   }
 }
 
+namespace {
+
+// Of numbers whose squares float32 can hold.
+bool finite(const float* values, std::size_t count, const simd::DistanceKernel& kernel) {
+  const std::size_t whole = count / simd::kLane * simd::kLane;
+  float sum = kernel.one(values, values, whole);
+  for (std::size_t i = whole; i < count; ++i) sum += values[i] * values[i];
+  return std::isfinite(sum);
+}
+
+}  // namespace
+
 void maxsim(const float* queries, const std::int64_t* query_offsets, std::size_t query_count, const Documents& documents,
             std::size_t dim, std::size_t threads, float* scores) {
   const simd::MaxSimKernel kernel = simd::maxsim_kernel(simd::level());
-  constexpr std::size_t kTogether = 32;  // documents that stay in the cache while all queries are compared with them
+  const simd::DistanceKernel dot = simd::dot_kernel(simd::level());
+  // Documents that stay in the cache while they are looked at and all queries are compared with them.
+  constexpr std::size_t kTogether = 4;
   std::vector<PackedQuery> packed(query_count);
   for (std::size_t q = 0; q < query_count; ++q)
     packed[q].pack(queries + static_cast<std::size_t>(query_offsets[q]) * dim,
@@ -40,6 +57,8 @@ void maxsim(const float* queries, const std::int64_t* query_offsets, std::size_t
       kernel.widen(documents.halves + begin * dim, (end - begin) * dim, space.wide.data());
       tokens = space.wide.data();
     }
+    if (!finite(tokens, (end - begin) * dim, dot))
+      throw std::invalid_argument("the documents hold NaN, infinity or numbers too large to compare in float32");
     for (std::size_t q = 0; q < query_count; ++q)
       for (std::size_t d = first; d < last; ++d) {
         const auto start = static_cast<std::size_t>(documents.offsets[d]);

@@ -43,7 +43,7 @@ class PackedQuery {
 };
 
 // Scores (queries, documents) of all with all; both lie token by token, cut by offsets. Of the two kinds of documents, float32
-// and IEEE half, the one that is not null counts.
+// and IEEE half, the one that is not null counts. Throws std::invalid_argument where a document holds NaN or infinity.
 struct Documents {
   const float* floats;
   const std::uint16_t* halves;

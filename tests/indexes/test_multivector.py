@@ -124,7 +124,7 @@ def test_searches_of_everything_are_exact_through_additions_and_removals(threads
 
 
 def test_few_probes_and_candidates_find_nearly_all():
-    rows = documents(3000, dim=64, words=1000)
+    rows = documents(1500, dim=64, words=1000)
     random = np.random.default_rng(7)
     queries = [row[::3] + 0.05 * random.normal(size=row[::3].shape) for row in rows[:300] if len(row) >= 12]
     index = MultiVectorIndex(64, threads=2)

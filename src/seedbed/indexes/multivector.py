@@ -66,14 +66,13 @@ def maxsim(queries: Documents, documents: Documents, *, threads: int | None = No
         return np.full((len(_rows(queries)), len(offsets) - 1), -np.inf, dtype=np.float32)
     asked, query_offsets = _unit_rows(_rows(queries), values.shape[1], "queries", "dot")
     threads = threads or cpu_count()
-    if values.dtype == np.float16:
-        if not np.isfinite(values).all():
-            raise DataError("the documents hold NaN or infinity")
-        return _native.maxsim_halves(asked, query_offsets, values.view(np.uint16), offsets, threads)
-    values = np.ascontiguousarray(values, dtype=np.float32)
-    if not np.isfinite(np.vdot(values, values)):  # one product is quicker than a look at each number
-        raise DataError("the documents hold NaN, infinity or numbers too large to compare in float32")
-    return _native.maxsim(asked, query_offsets, values, offsets, threads)
+    try:
+        if values.dtype == np.float16:
+            return _native.maxsim_halves(asked, query_offsets, values.view(np.uint16), offsets, threads)
+        values = np.ascontiguousarray(values, dtype=np.float32)
+        return _native.maxsim(asked, query_offsets, values, offsets, threads)
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _flat(documents: Documents) -> tuple[npt.NDArray[Any], Ids]:
