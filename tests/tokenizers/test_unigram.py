@@ -24,6 +24,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from seedbed.core.errors import ConfigError, DataError, FormatError
 from seedbed.tokenizers import Tokenizer, Unigram, tokenizer_json, train_unigram
 from seedbed.tokenizers.byte_fallback import BYTE_NAMES
+from seedbed.tokenizers.json_reader import float_of_tokenizers
 
 _LETTERS = "ab ▁é中\n"
 
@@ -220,6 +221,7 @@ def _set(*keys: Any) -> Callable[[dict], None]:
         (_set("model", "vocab", 5, ["<s>", -1.0]), r"model.vocab\[5\].*second time"),
         (_set("model", "vocab", 5, ["zzz", float("inf")]), r"model.vocab\[5\]"),
         (_set("model", "vocab", 5, ["zzz", True]), r"model.vocab\[5\]"),
+        (_set("model", "vocab", 5, ["z\udde9", -1.0]), r"model.vocab\[5\].*lone surrogate"),
         (_set("model", "unk_id", None), "model.unk_id"),
         (_set("model", "unk_id", 1 << 40), "model.unk_id"),
         (_set("model", "new_option", 1), "model.new_option"),
@@ -241,6 +243,16 @@ def test_what_cannot_be_represented_is_refused_by_name(
     path.write_text(json.dumps(document))
     with pytest.raises(FormatError, match=f"tokenizer.json: .*{key}"):
         Tokenizer.load(path)
+
+
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30}([eE][-+]?[0-9]{1,2})?|[eE]-[0-9]{1,3})", fullmatch=True))
+@settings(max_examples=300, deadline=None)
+def test_scores_are_the_numbers_that_tokenizers_reads(written: str) -> None:
+    model = f'{{"type": "Unigram", "unk_id": 0, "byte_fallback": false, "vocab": [["a", {written}]]}}'
+    others = ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
+    nothing = "".join(f'"{key}": null, ' for key in others)
+    peer = Peer.from_str(f'{{"version": "1.0", "added_tokens": [], {nothing}"model": {model}}}')
+    assert float_of_tokenizers(written) == json.loads(peer.to_str())["model"]["vocab"][0][1]
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import FormatError
 
 
-def read_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = dict, largest: int = 1 << 20) -> Any:
+def read_json(
+    path: Path,
+    kind: type[dict[str, Any]] | type[list[Any]] = dict,
+    largest: int = 1 << 20,
+    parse_float: Callable[[str], float] = float,
+) -> Any:
     """The object (or, with `kind` list, the array) that a file of at most `largest` bytes holds.
 
     Raises:
@@ -29,7 +34,7 @@ def read_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = dict, l
         size = path.stat().st_size
         if size > largest:
             raise FormatError(f"is {size:,} bytes long, and at most {largest:,} are read", where=path)
-        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique, parse_float=parse_float)
     except FileNotFoundError:
         raise FormatError("no such file", where=path) from None
     except OSError as error:

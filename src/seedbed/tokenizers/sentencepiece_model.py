@@ -200,7 +200,11 @@ class SentencePiece(Model):
         scored_pieces([[token, score] for token, score in zip(texts, scores or [], strict=False)], reader)
         if not isinstance(scores, list) or len(scores) != len(texts):
             raise reader.fail(f"{key}.scores", "are not the scores of all pieces")
-        pieces = [Piece(*item) for item in zip(texts, map(float, scores), map(Kind, kinds), strict=True)]
+        with np.errstate(over="ignore"):
+            single = np.array(scores, dtype=np.float32)  # as a .model file holds them
+        if not np.isfinite(single).all():
+            raise reader.fail(f"{key}.scores", "are too large for single precision")
+        pieces = [Piece(*item) for item in zip(texts, single.tolist(), map(Kind, kinds), strict=True)]
         charsmap = _charsmap(document.get("normalizer"), reader)
         rules = Normalization(charsmap, own["add_dummy_prefix"], own["remove_extra_whitespaces"])
         found = cls(

@@ -15,7 +15,7 @@ from . import sentencepiece_model
 from .assembly import Padding, Side, Strategy, Truncation
 from .bpe_model import ByteLevelBPE
 from .character_bpe import CharacterBPE
-from .json_reader import JsonReader
+from .json_reader import JsonReader, float_of_tokenizers
 from .post_processor import PostProcessor
 from .sentencepiece_model import SentencePiece
 from .specification import AddedToken, Model, Specification
@@ -86,7 +86,7 @@ def read(path: Path) -> Specification:
     Raises:
         FormatError: it is damaged or asks for what cannot be represented; names the file and the key.
     """
-    document = read_json(path, largest=LARGEST_FILE)
+    document = read_json(path, largest=LARGEST_FILE, parse_float=float_of_tokenizers)
     try:
         return _Reader(path).specification(document)
     except RecursionError:

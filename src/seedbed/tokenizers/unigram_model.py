@@ -105,7 +105,7 @@ def scored_pieces(listed: Any, reader: JsonReader) -> list[tuple[str, float]]:
         key = f"model.vocab[{number}]"
         if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str):
             raise reader.fail(key, f"is not a piece with its score: {str(item)[:80]!r}")
-        token, score = item
+        token, score = reader.text(key, item[0]), item[1]
         if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
             raise reader.fail(key, f"gives {token!r} the score {score!r}")
         if known.setdefault(token, number) != number:
