@@ -7,15 +7,12 @@
 #include <stdexcept>
 #include <unordered_map>
 
+#include "tokenizer/unicode.hpp"
+
 namespace seedbed::tokenizer {
 namespace {
 
 constexpr std::uint32_t kNone = ~std::uint32_t{0};
-
-std::size_t character_length(std::string_view text, std::size_t at) {
-  const auto byte = static_cast<std::uint8_t>(text[at]);
-  return std::min<std::size_t>(byte < 0xC0 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4, text.size() - at);
-}
 
 // Characters that stand in pieces but are none themselves.
 std::vector<std::string> letters_of(const CharacterPieces& pieces) {
@@ -39,11 +36,6 @@ DoubleArray starts_of(const CharacterPieces& pieces, const std::vector<std::stri
     if (!piece.empty() && (pieces.whole[id] || character_length(piece, 0) == piece.size())) entries.emplace_back(piece, id);
   }
   return DoubleArray(std::move(entries));
-}
-
-bool has_inner_space(const std::string& piece) {
-  const std::size_t letter = piece.find_first_not_of(' ');
-  return letter != std::string::npos && piece.find(' ', letter) != std::string::npos;
 }
 
 }  // namespace

@@ -25,6 +25,12 @@ struct Metaspace {
   bool whitespace_split = false;  // first cut at white space, which is dropped; only with Always and split
 };
 
+// Whether a space stands behind something else, so that the piece reaches over the bounds of words.
+inline bool has_inner_space(std::string_view piece) {
+  const std::size_t letter = piece.find_first_not_of(' ');
+  return letter != std::string_view::npos && piece.find(' ', letter) != std::string_view::npos;
+}
+
 // What encodes a word.
 class PieceModel {
  public:

@@ -1,6 +1,8 @@
 // Classes of characters, read from UTF-8. Bytes that are not UTF-8 count as one character each, of no class.
 #pragma once
+#include <algorithm>
 #include <cstdint>
+#include <string_view>
 
 #include "tokenizer/unicode_tables.hpp"
 
@@ -30,6 +32,12 @@ struct Character {
 };
 
 inline bool continues(std::uint8_t byte) { return (byte & 0xC0) == 0x80; }
+
+// Bytes of the character that begins at `at`, told from its first byte alone and within the text.
+inline std::size_t character_length(std::string_view text, std::size_t at) {
+  const auto lead = static_cast<std::uint8_t>(text[at]);
+  return std::min<std::size_t>(lead < 0xC0 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4, text.size() - at);
+}
 
 // The character at p (p < end).
 inline Character read_character(const std::uint8_t* p, const std::uint8_t* end) {

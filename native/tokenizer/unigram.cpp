@@ -11,20 +11,12 @@
 #include <set>
 #include <stdexcept>
 
+#include "tokenizer/unicode.hpp"
+
 namespace seedbed::tokenizer {
 namespace {
 
 constexpr std::size_t kStretch = std::size_t{1} << 15;
-
-std::size_t character_length(char lead) {
-  const auto byte = static_cast<std::uint8_t>(lead);
-  return byte < 0xC0 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
-}
-
-bool has_inner_space(const std::string& piece) {
-  const std::size_t letter = piece.find_first_not_of(' ');
-  return letter != std::string::npos && piece.find(' ', letter) != std::string::npos;
-}
 
 DoubleArray trie_of(const UnigramPieces& pieces) {
   std::vector<std::pair<std::string, std::uint32_t>> entries;
@@ -179,7 +171,7 @@ void Unigram<Real>::encode(std::string_view word, Context& context, Scratch& scr
       path.nodes.resize(std::min(word.size(), next_flush + longest_) - to + 1);
     }
     extend(word, at, path);
-    at += std::min(character_length(word[at]), word.size() - at);
+    at += character_length(word, at);
   }
   const Real end = path.at(word.size()).score;
   slack = std::min(slack, put(word.size(), path, output));
@@ -195,7 +187,7 @@ void Unigram<Real>::extend(std::string_view word, std::size_t at, Path& path) co
   Best* const best = &path.at(at);
   const Real here = best->score;
   const double* const scores = pieces_.scores.data();
-  const auto single = static_cast<std::uint32_t>(std::min(character_length(word[at]), word.size() - at));
+  const auto single = static_cast<std::uint32_t>(character_length(word, at));
   bool has_single = false;
   trie_.prefixes(word.data() + at, word.data() + word.size(), [&](std::uint32_t length, std::uint32_t id) {
     best[length].offer(static_cast<Real>(here + scores[id]), length, id);

@@ -15,6 +15,7 @@
 
 #include "tokenizer/double_array.hpp"
 #include "tokenizer/parallel.hpp"
+#include "tokenizer/unicode.hpp"
 #include "tokenizer/unigram_seeds.hpp"
 
 namespace seedbed::tokenizer {
@@ -31,11 +32,6 @@ double digamma(double x) {
   for (; x < 7; ++x) sum -= 1 / x;
   const double inverse = 1 / x, square = inverse * inverse;  // asymptotic series
   return sum + std::log(x) - inverse / 2 - square * (1.0 / 12 - square * (1.0 / 120 - square * (1.0 / 252)));
-}
-
-std::size_t character_length(std::string_view text, std::size_t at) {
-  const auto byte = static_cast<std::uint8_t>(text[at]);
-  return std::min<std::size_t>(byte < 0xC0 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4, text.size() - at);
 }
 
 template <class Take>
