@@ -32,7 +32,7 @@ def estimates(index, vectors, queries, bits):
     """The twin of one list's product codes, in float64: each query's score of each vector, and how far the rounding of
     the tables may lead away from it.
     """
-    learnt = {name: array.astype(np.float64) for name, array in index._lists.training().items()}
+    learnt = {name: array.astype(np.float64) for name, array in index._core.training().items()}
     books = learnt["codebooks"].reshape(index.subspaces, 1 << bits, -1)
     dim, parts = index.dim, index.subspaces
     turn = learnt["rotation"].reshape(-1, dim) if learnt["rotation"].size else np.eye(parts * books.shape[2], dim)
@@ -129,7 +129,7 @@ def test_probed_lists_are_the_nearest(metric):
     index.add(vectors)
     if metric == "cosine":
         vectors, queries = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (vectors, queries))
-    learnt = index._lists.training()
+    learnt = index._core.training()
     centroids = learnt["centroids"].reshape(20, 12) + learnt["origin"]
     lists = nearest(vectors, centroids)
     np.testing.assert_array_equal(index.list_sizes, np.bincount(lists, minlength=20))
@@ -189,7 +189,7 @@ def test_hashing_collides_as_often_as_theory_says():
     vectors = np.array([[1, 0, 0], [np.cos(angle), np.sin(angle), 0]], dtype=np.float32)
     index = LSHIndex(3, 1000, 32)
     index.add(vectors)
-    one, other = index._tables.content()["keys"].reshape(1000, 2).T
+    one, other = index._core.content()["keys"].reshape(1000, 2).T
     differing = np.unpackbits((one ^ other).view(np.uint8)).mean()
     assert differing == pytest.approx(angle / np.pi, abs=0.01)
 

@@ -8,7 +8,6 @@ finds is ranked by sixteen bits for each dimension. Links are chosen by HNSW's h
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -21,16 +20,13 @@ from ..core.errors import ConfigError, DataError, FormatError
 from .base import (
     Floats,
     Found,
-    Ids,
-    as_data_error,
     check_filter,
     check_ids,
-    check_metric,
     check_size,
     check_vectors,
-    next_ids,
 )
 from .storage import Stored, write_sections
+from .vector_index import VectorIndex, id_table_bytes, padded
 
 Codes = Literal["sq8", "rabitq"]
 
@@ -51,7 +47,7 @@ _ARRAYS = {
 _COUNTS = {"reach": float, "sampled_at": int, "unchecked": int}
 
 
-class GraphIndex:
+class GraphIndex(VectorIndex):
     """Approximate nearest neighbours in a quantised graph, incremental, with deletion and filters.
 
     >>> index = GraphIndex(dim=384)
@@ -83,46 +79,14 @@ class GraphIndex:
         threads: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.dim = check_size("dim", dim, 1, 1 << 16)
-        self.metric = check_metric(metric)
+        super().__init__(dim, metric, threads, 1 << 16)
         self.degree = check_size("degree", degree, 4, 512)
         self.codes = _check_codes(codes, self.degree)
         self.ef_construction = check_size("ef_construction", ef_construction, 1, 1 << 20)
         self.seed = check_size("seed", seed, 0, (1 << 63) - 1)
-        self.threads = check_size("threads", threads, 1, 256) if threads is not None else None
-        self._graph = _native.Graph(
+        self._core = _native.Graph(
             self.dim, _METRICS[self.metric], self.degree, self.ef_construction, self.codes == "rabitq", self.seed
         )
-        self._highest = -1
-        self._changing = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._graph)
-
-    @property
-    def ids(self) -> Ids:
-        return self._graph.ids().reshape(-1)
-
-    def add(self, items: npt.ArrayLike, ids: npt.ArrayLike | None = None) -> None:
-        """Add `items` (n, dim) under `ids`, or under the next free numbers.
-
-        Raises:
-            DataError: the vectors or the ids cannot be used; nothing is added then.
-        """
-        rows = check_vectors(items, self.dim, self.metric)
-        with self._changing:
-            listed = next_ids(self._highest, len(rows)) if ids is None else check_ids(ids, len(rows))
-            as_data_error(self._graph.add, rows, listed, self.threads or cpu_count())
-            self._highest = max(self._highest, int(listed.max(initial=-1)))
-
-    def remove(self, ids: npt.ArrayLike) -> None:
-        """Remove `ids`. The graph around them is mended, so that recall does not fade with deletions.
-
-        Raises:
-            DataError: one of them is not there; nothing is removed then.
-        """
-        with self._changing:
-            as_data_error(self._graph.remove, check_ids(ids))
 
     def search(
         self,
@@ -145,7 +109,7 @@ class GraphIndex:
         """
         rows = check_vectors(queries, self.dim, self.metric, "queries")
         k, ef = check_size("k", k, 0, 1 << 31), check_size("ef", ef, 1, 1 << 31)
-        return self._graph.search(
+        return self._core.search(
             rows, k, ef, exact_walk=exact_walk, allowed=check_filter(filter), threads=threads or cpu_count()
         )
 
@@ -156,27 +120,21 @@ class GraphIndex:
             DataError: one of them is not there.
         """
         try:
-            return self._graph.vectors(check_ids(ids))
+            return self._core.vectors(check_ids(ids))
         except ValueError as error:
             raise DataError(str(error)) from None
-
-    def memory_bytes(self) -> int:
-        return self._graph.memory_bytes()
 
     @staticmethod
     def predict_memory_bytes(count: int, dim: int, degree: int = 32, codes: str = "rabitq") -> int:
         """Memory of `count` vectors before building: codes, ids, links, blocks, and the table from ids to slots."""
-        width = (dim + 15) // 16 * 16
+        width = padded(dim)
         points = (width + 63) // 64 * 64 + width + 16
         block = degree * (width // 8 + 12) if _check_codes(codes, degree) == "rabitq" else 0
-        table = 16
-        while table * 6 < count * 10:
-            table *= 2
-        return count * (points + block + 4 * degree + 14) + 4 * table
+        return count * (points + block + 4 * degree + 14) + id_table_bytes(count)
 
     def save(self, path: str | Path) -> None:
         with self._changing:  # searches go on
-            arrays, counts = self._graph.state()
+            arrays, counts = self._core.state()
             settings = {
                 "dim": self.dim,
                 "metric": self.metric,
@@ -196,7 +154,7 @@ class GraphIndex:
         parts: dict[str, Any] = {name: stored.array(name, dtype) for name, dtype in _ARRAYS.items()}
         parts |= {name: stored.setting(name, kind) for name, kind in _COUNTS.items()}
         try:
-            index._graph.restore(**parts)
+            index._core.restore(**parts)
         except (ValueError, TypeError) as error:
             raise FormatError(f"the graph is damaged ({error})", where=stored.path) from None
         index._highest = stored.setting("highest", int)

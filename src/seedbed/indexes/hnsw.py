@@ -5,7 +5,6 @@ Malkov & Yashunin, arXiv:1603.09320, with their neighbour-selection heuristic (A
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Self
 
@@ -18,17 +17,14 @@ from ..core.errors import FormatError
 from .base import (
     Floats,
     Found,
-    Ids,
-    as_data_error,
     check_filter,
     check_ids,
-    check_metric,
     check_size,
     check_vectors,
-    next_ids,
     places_of,
 )
 from .storage import Stored, write_sections
+from .vector_index import VectorIndex, id_table_bytes, padded
 
 _ARRAYS = {
     "vectors": np.float32,
@@ -43,7 +39,7 @@ _ARRAYS = {
 _REMOVED = 1  # in the flags of a slot
 
 
-class HNSWIndex:
+class HNSWIndex(VectorIndex):
     """Approximate nearest neighbours, incremental, with deletion and filters.
 
     Searches may run in many threads, also while another thread adds or removes. With `threads=1` the same vectors
@@ -67,43 +63,11 @@ class HNSWIndex:
         threads: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.dim = check_size("dim", dim, 1, 1 << 20)
-        self.metric = check_metric(metric)
+        super().__init__(dim, metric, threads)
         self.m = check_size("m", m, 2, 512)
         self.ef_construction = check_size("ef_construction", ef_construction, 1, 1 << 20)
         self.seed = check_size("seed", seed, 0, (1 << 63) - 1)
-        self.threads = check_size("threads", threads, 1, 256) if threads is not None else None
-        self._graph = _native.Hnsw(self.dim, self.metric == "l2", self.m, self.ef_construction, self.seed)
-        self._highest = -1
-        self._changing = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._graph)
-
-    @property
-    def ids(self) -> Ids:
-        return self._graph.ids().reshape(-1)
-
-    def add(self, items: npt.ArrayLike, ids: npt.ArrayLike | None = None) -> None:
-        """Add `items` (n, dim) under `ids`, or under the next free numbers.
-
-        Raises:
-            DataError: the vectors or the ids cannot be used; nothing is added then.
-        """
-        rows = check_vectors(items, self.dim, self.metric)
-        with self._changing:
-            listed = next_ids(self._highest, len(rows)) if ids is None else check_ids(ids, len(rows))
-            as_data_error(self._graph.add, rows, listed, self.threads or cpu_count())
-            self._highest = max(self._highest, int(listed.max(initial=-1)))
-
-    def remove(self, ids: npt.ArrayLike) -> None:
-        """Remove `ids`. The graph around them is mended, so that recall does not fade with deletions.
-
-        Raises:
-            DataError: one of them is not there; nothing is removed then.
-        """
-        with self._changing:
-            as_data_error(self._graph.remove, check_ids(ids))
+        self._core = _native.Hnsw(self.dim, self.metric == "l2", self.m, self.ef_construction, self.seed)
 
     def search(
         self,
@@ -123,7 +87,7 @@ class HNSWIndex:
         """
         rows = check_vectors(queries, self.dim, self.metric, "queries")
         k, ef = check_size("k", k, 0, 1 << 31), check_size("ef", ef, 1, 1 << 31)
-        return self._graph.search(rows, k, ef, check_filter(filter), threads or cpu_count())
+        return self._core.search(rows, k, ef, check_filter(filter), threads or cpu_count())
 
     def vectors(self, ids: npt.ArrayLike) -> Floats:
         """The vectors of `ids` (n, dim) (normalised under "cosine").
@@ -132,13 +96,10 @@ class HNSWIndex:
             DataError: one of them is not there.
         """
         with self._changing:
-            arrays, _, _ = self._graph.state()
+            arrays, _, _ = self._core.state()
             live = np.flatnonzero((arrays["flags"].reshape(-1) & _REMOVED) == 0)
             places = live[places_of(check_ids(ids), arrays["labels"].reshape(-1)[live])]
-            return arrays["vectors"].reshape(-1, _padded(self.dim))[places, : self.dim]
-
-    def memory_bytes(self) -> int:
-        return self._graph.memory_bytes()
+            return arrays["vectors"].reshape(-1, padded(self.dim))[places, : self.dim]
 
     @staticmethod
     def predict_memory_bytes(count: int, dim: int, m: int = 16) -> int:
@@ -146,14 +107,11 @@ class HNSWIndex:
 
         A vector reaches 1 / (m - 1) layers above the lowest on average.
         """
-        table = 16
-        while table * 6 < count * 10:
-            table *= 2
-        return count * (4 * _padded(dim) + 8 * m + 18) + round(count * 4 * m / (m - 1)) + 4 * table
+        return count * (4 * padded(dim) + 8 * m + 18) + round(count * 4 * m / (m - 1)) + id_table_bytes(count)
 
     def save(self, path: str | Path) -> None:
         with self._changing:  # searches go on
-            arrays, entry, drawn = self._graph.state()
+            arrays, entry, drawn = self._core.state()
             settings = {
                 "dim": self.dim,
                 "metric": self.metric,
@@ -172,12 +130,8 @@ class HNSWIndex:
         index = cls(metric=stored.setting("metric", str), **sizes)
         arrays = {name: stored.array(name, dtype) for name, dtype in _ARRAYS.items()}
         try:
-            index._graph.restore(**arrays, entry=stored.setting("entry", int), drawn=stored.setting("drawn", int))
+            index._core.restore(**arrays, entry=stored.setting("entry", int), drawn=stored.setting("drawn", int))
         except (ValueError, TypeError) as error:
             raise FormatError(f"the graph is damaged ({error})", where=stored.path) from None
         index._highest = stored.setting("highest", int)
         return index
-
-
-def _padded(dim: int) -> int:
-    return (dim + 15) // 16 * 16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,16 +14,12 @@ from ..core.errors import ConfigError, FormatError
 from .base import (
     Floats,
     Found,
-    Ids,
-    as_data_error,
     check_filter,
-    check_ids,
-    check_metric,
     check_size,
     check_vectors,
-    next_ids,
 )
 from .storage import Stored, write_sections
+from .vector_index import VectorIndex, id_table_bytes, padded
 
 _TRAINING = ("origin", "centroids", "rotation", "codebooks")
 _CONTENT = {
@@ -38,10 +33,8 @@ _CONTENT = {
 NOTHING: Floats = np.zeros(0, dtype=np.float32)
 
 
-class InvertedLists:
+class InvertedLists(VectorIndex):
     """An index over the native lists (native/index/ivf.hpp). Subclasses say what is learnt and how it is called."""
-
-    kind = ""
 
     def __init__(
         self,
@@ -55,26 +48,15 @@ class InvertedLists:
         seed: int,
         threads: int | None,
     ) -> None:
-        self.dim = check_size("dim", dim, 1, 1 << 16)
-        self.metric = check_metric(metric)
+        super().__init__(dim, metric, threads, 1 << 16)
         self.lists = check_size("lists", lists, 1, 1 << 24)
         self.seed = check_size("seed", seed, 0, (1 << 62) - 1)
-        self.threads = check_size("threads", threads, 1, 256) if threads is not None else None
-        self._lists = _native.Ivf(self.dim, self.lists, self.metric == "l2", codes, vectors, subspaces, bits)
+        self._core = _native.Ivf(self.dim, self.lists, self.metric == "l2", codes, vectors, subspaces, bits)
         self._vectors = vectors
-        self._highest = -1
-        self._changing = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._lists)
-
-    @property
-    def ids(self) -> Ids:
-        return self._lists.ids()
 
     @property
     def trained(self) -> bool:
-        return self._lists.trained
+        return self._core.trained
 
     def _check_trainable(self, vectors: npt.ArrayLike, least: int) -> Floats:
         rows = check_vectors(vectors, self.dim, self.metric)
@@ -84,32 +66,9 @@ class InvertedLists:
             raise ConfigError(f"training needs at least {least:,} vectors, not {len(rows):,}")
         return rows
 
-    def _need_training(self) -> None:
+    def _check_ready(self) -> None:
         if not self.trained:
             raise ConfigError("this index is not trained", hint="Call train(vectors) first.")
-
-    def add(self, items: npt.ArrayLike, ids: npt.ArrayLike | None = None) -> None:
-        """Add `items` (n, dim) under `ids`, or under the next free numbers.
-
-        Raises:
-            ConfigError: the index is not trained.
-            DataError: the vectors or the ids cannot be used; nothing is added then.
-        """
-        rows = check_vectors(items, self.dim, self.metric)
-        self._need_training()
-        with self._changing:
-            listed = next_ids(self._highest, len(rows)) if ids is None else check_ids(ids, len(rows))
-            as_data_error(self._lists.add, rows, listed, self.threads or cpu_count())
-            self._highest = max(self._highest, int(listed.max(initial=-1)))
-
-    def remove(self, ids: npt.ArrayLike) -> None:
-        """Remove `ids`.
-
-        Raises:
-            DataError: one of them is not there; nothing is removed then.
-        """
-        with self._changing:
-            as_data_error(self._lists.remove, check_ids(ids))
 
     def _search(
         self,
@@ -122,17 +81,14 @@ class InvertedLists:
         threads: int | None,
     ) -> Found:
         rows = check_vectors(queries, self.dim, self.metric, "queries")
-        self._need_training()
+        self._check_ready()
         k, probes = check_size("k", k, 0, 1 << 31), check_size("probes", probes, 1, 1 << 31)
         if candidates is None:
             candidates = 10 * k if self._vectors else 0
         candidates = check_size("candidates", candidates, 0, 1 << 31)
         if (exact or candidates) and not self._vectors:
             raise ConfigError("this index keeps no vectors to rank by", hint="Make it with rerank=True.")
-        return self._lists.search(rows, k, probes, candidates, exact, check_filter(filter), threads or cpu_count())
-
-    def memory_bytes(self) -> int:
-        return self._lists.memory_bytes()
+        return self._core.search(rows, k, probes, candidates, exact, check_filter(filter), threads or cpu_count())
 
     def _settings(self) -> dict[str, Any]:
         """The arguments of the constructor, for a file."""
@@ -141,7 +97,7 @@ class InvertedLists:
     def save(self, path: str | Path) -> None:
         with self._changing:  # searches go on
             settings = {**self._settings(), "trained": self.trained, "highest": self._highest}
-            learnt, content = self._lists.training(), self._lists.content()
+            learnt, content = self._core.training(), self._core.content()
             sections = {**{name: learnt[name] for name in _TRAINING}, **{name: content[name] for name in _CONTENT}}
             write_sections(Path(path), self.kind, settings, sections)
 
@@ -151,8 +107,8 @@ class InvertedLists:
                 learnt = [stored.array(name, np.float32) for name in _TRAINING]
                 if not all(np.isfinite(array).all() for array in learnt):
                     raise ValueError("what was learnt is not finite")
-                self._lists.train(*learnt)
-            self._lists.restore(*(stored.array(name, dtype) for name, dtype in _CONTENT.items()))
+                self._core.train(*learnt)
+            self._core.restore(*(stored.array(name, dtype) for name, dtype in _CONTENT.items()))
         except (ValueError, TypeError) as error:
             raise FormatError(f"the lists are damaged ({error})", where=stored.path) from None
         self._highest = stored.setting("highest", int)
@@ -168,15 +124,11 @@ def predict_lists_bytes(
         code_bytes: of one vector's code; 0 for none.
         learnt: bytes of rotation and codebooks.
     """
-    table = 16
-    while table * 6 < count * 10:
-        table *= 2
-    padded = (dim + 15) // 16 * 16
     factors = (4 + 4 * adds) * in_blocks(count, lists) if code_bytes else 0
-    each = 8 + 4 + 4 + 4 + (4 * padded if vectors else 0)
+    each = 8 + 4 + 4 + 4 + (4 * padded(dim) if vectors else 0)
     panels = (lists + 31) // 32 * 32
     fixed = 4 * dim * (2 + lists) + 4 * panels * (dim + 1) + (4 + 200) * lists + learnt
-    return round(count * (each + code_bytes) + factors) + 4 * table + fixed
+    return round(count * (each + code_bytes) + factors) + id_table_bytes(count) + fixed
 
 
 def in_blocks(count: int, lists: int) -> int:

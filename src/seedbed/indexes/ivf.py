@@ -92,7 +92,7 @@ class IVFIndex(InvertedLists):
         )
         rotation, codebooks = self._learn_codes(shifted - centroids.reshape(self.lists, -1)[assigned], threads)
         with self._changing:
-            self._lists.train(origin, centroids, rotation.reshape(-1), codebooks.reshape(-1))
+            self._core.train(origin, centroids, rotation.reshape(-1), codebooks.reshape(-1))
         return self
 
     def _learn_codes(self, residuals: Floats, threads: int) -> tuple[Floats, Floats]:
@@ -140,7 +140,7 @@ class IVFIndex(InvertedLists):
     @property
     def list_sizes(self) -> npt.NDArray[np.uint32]:
         """(lists,) vectors in each list."""
-        return self._lists.list_sizes()
+        return self._core.list_sizes()
 
     @staticmethod
     def predict_memory_bytes(

@@ -6,7 +6,6 @@ Wang, Charikar & Li (2007); native/index/lsh.hpp.
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Self
 
@@ -16,13 +15,14 @@ import numpy.typing as npt
 from .. import _native
 from ..core.devices import cpu_count
 from ..core.errors import ConfigError, FormatError
-from .base import Found, Ids, as_data_error, check_filter, check_ids, check_metric, check_size, check_vectors, next_ids
+from .base import Found, check_filter, check_size, check_vectors
 from .storage import Stored, write_sections
+from .vector_index import VectorIndex, id_table_bytes, padded
 
 _ARRAYS = {"origin": np.float32, "vectors": np.float32, "labels": np.int64, "keys": np.uint32}
 
 
-class LSHIndex:
+class LSHIndex(VectorIndex):
     """Approximate nearest neighbours by hashing: nothing to train, and every vector costs the same to add.
 
     >>> index = LSHIndex(dim=384, tables=16, bits=18)
@@ -49,45 +49,13 @@ class LSHIndex:
         seed: int = 0,
         threads: int | None = None,
     ) -> None:
-        self.dim = check_size("dim", dim, 1, 1 << 20)
+        super().__init__(dim, metric, threads)
         self.tables = check_size("tables", tables, 1, 1024)
         self.bits = check_size("bits", bits, 1, 32)
-        self.metric = check_metric(metric)
         self.seed = check_size("seed", seed, 0, (1 << 62) - 1)
-        self.threads = check_size("threads", threads, 1, 256) if threads is not None else None
         if self.dim * self.tables * self.bits > 1 << 31:
             raise ConfigError("tables of so many bits in so many dimensions need too much memory")
-        self._tables = _native.Lsh(self.dim, self.metric == "l2", self.tables, self.bits, self.seed)
-        self._highest = -1
-        self._changing = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._tables)
-
-    @property
-    def ids(self) -> Ids:
-        return self._tables.ids()
-
-    def add(self, items: npt.ArrayLike, ids: npt.ArrayLike | None = None) -> None:
-        """Add `items` (n, dim) under `ids`, or under the next free numbers.
-
-        Raises:
-            DataError: the vectors or the ids cannot be used; nothing is added then.
-        """
-        rows = check_vectors(items, self.dim, self.metric)
-        with self._changing:
-            listed = next_ids(self._highest, len(rows)) if ids is None else check_ids(ids, len(rows))
-            as_data_error(self._tables.add, rows, listed, self.threads or cpu_count())
-            self._highest = max(self._highest, int(listed.max(initial=-1)))
-
-    def remove(self, ids: npt.ArrayLike) -> None:
-        """Remove `ids`.
-
-        Raises:
-            DataError: one of them is not there; nothing is removed then.
-        """
-        with self._changing:
-            as_data_error(self._tables.remove, check_ids(ids))
+        self._core = _native.Lsh(self.dim, self.metric == "l2", self.tables, self.bits, self.seed)
 
     def search(
         self,
@@ -108,25 +76,20 @@ class LSHIndex:
         """
         rows = check_vectors(queries, self.dim, self.metric, "queries")
         k, probes = check_size("k", k, 0, 1 << 31), check_size("probes", probes, 1, 1 << 20)
-        return self._tables.search(rows, k, probes, check_filter(filter), threads or cpu_count())
-
-    def memory_bytes(self) -> int:
-        return self._tables.memory_bytes()
+        return self._core.search(rows, k, probes, check_filter(filter), threads or cpu_count())
 
     @staticmethod
     def predict_memory_bytes(count: int, dim: int, tables: int = 16, bits: int = 18) -> int:
         """Memory of `count` vectors before building."""
-        labels, heads = 16, 16
-        while labels * 6 < count * 10:
-            labels *= 2
+        heads = 16
         while heads < count:
             heads *= 2
         planes = (tables * bits + 31) // 32 * 32 * 4 * (dim + 1)
-        return count * (4 * ((dim + 15) // 16 * 16) + 8 + 8 * tables) + 4 * labels + 4 * tables * heads + planes
+        return count * (4 * padded(dim) + 8 + 8 * tables) + id_table_bytes(count) + 4 * tables * heads + planes
 
     def save(self, path: str | Path) -> None:
         with self._changing:  # searches go on
-            arrays = self._tables.content()
+            arrays = self._core.content()
             settings = {
                 "dim": self.dim,
                 "tables": self.tables,
@@ -145,7 +108,7 @@ class LSHIndex:
             raise FormatError("the tables are damaged (sizes differ)", where=stored.path)
         index = cls(metric=stored.setting("metric", str), **numbers)
         try:
-            index._tables.restore(**arrays)
+            index._core.restore(**arrays)
         except (ValueError, TypeError) as error:
             raise FormatError(f"the tables are damaged ({error})", where=stored.path) from None
         index._highest = stored.setting("highest", int)

@@ -70,7 +70,7 @@ class PQIndex(InvertedLists):
             threads=self.threads or cpu_count(),
         )
         with self._changing:
-            self._lists.train(origin, mean - origin, quantizer.rotation.reshape(-1), quantizer.codebooks.reshape(-1))
+            self._core.train(origin, mean - origin, quantizer.rotation.reshape(-1), quantizer.codebooks.reshape(-1))
         return self
 
     def search(
@@ -102,8 +102,8 @@ class PQIndex(InvertedLists):
         Raises:
             ConfigError: the index is not trained.
         """
-        self._need_training()
-        learnt = self._lists.training()
+        self._check_ready()
+        learnt = self._core.training()
         rotation = learnt["rotation"].reshape(-1, self.dim) if learnt["rotation"].size else np.zeros((0, 0), np.float32)
         return ProductQuantizer(learnt["codebooks"].reshape(self.subspaces, 1 << self.bits, -1), rotation)
 
