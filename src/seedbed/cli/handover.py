@@ -1,4 +1,5 @@
-"""`seedbed export qdrant` and `seedbed import qdrant`: a run's search index to Qdrant, and back."""
+"""`seedbed export qdrant` and `seedbed import qdrant`: a run's search index to Qdrant, and back; `seedbed export gguf`:
+a model to llama.cpp."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ EdgeOption = Annotated[
     ),
 ]
 
-export_app = typer.Typer(help="Hand a run's search index over to another engine.", no_args_is_help=True)
+export_app = typer.Typer(help="Hand a run's search index or model over to another engine.", no_args_is_help=True)
 import_app = typer.Typer(help="Take a search index back from another engine.", no_args_is_help=True)
 
 
@@ -47,6 +48,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(export_app, name="export", rich_help_panel="Use a run")
     app.add_typer(import_app, name="import", rich_help_panel="Use a run")
     export_app.command("qdrant")(export_qdrant)
+    export_app.command("gguf")(export_gguf)
     import_app.command("qdrant")(import_qdrant)
 
 
@@ -87,6 +89,34 @@ def export_qdrant(
                 for name, one in check_search(directory, to, queries).items()
             ]
             table(("vectors", "queries", "recall@10 there", "largest difference of scores"), rows)
+
+
+def export_gguf(
+    source: Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run, or the directory of a model.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    type: Annotated[str, typer.Option(help="Of the weights: f32, bf16, f16, q8_0, q5_1, q5_0, q4_1 or q4_0.")] = "q8_0",
+    stage: Annotated[str, typer.Option(help="Which model of a run: base, sft or policy.")] = "policy",
+    tokenizer: Annotated[
+        bool, typer.Option("--tokenizer/--no-tokenizer", help="Without one, llama.cpp is given ids and gives ids.")
+    ] = True,
+) -> None:
+    """A decoder and its tokenizer in one GGUF file, which llama.cpp loads: the same logits, the same ids."""
+    from ..core.artifacts import open_artifact
+    from ..generation.export import export_gguf
+    from ..models import Decoder, load_model
+    from ..run import RUN_FILE
+    from ..tokenizers import Tokenizer
+
+    if (source / RUN_FILE).exists():
+        source = open_artifact(source / stage, stage).path
+    model = load_model(source)
+    if not isinstance(model, Decoder):
+        raise ConfigError("only decoders are written as GGUF, and this is no decoder", where=source)
+    written = export_gguf(model, Tokenizer.load(source) if tokenizer else None, out, type)
+    kinds = ", ".join(f"{count} in {kind}" for kind, count in sorted(written.types.items()))
+    show(f"{out}: {written.bytes:,} bytes; tensors: {kinds}", style="green")
+    if type.startswith("q") and "F16" in written.types:
+        show("Rows that do not divide into blocks of 32 were kept in F16.", style="yellow")
 
 
 def import_qdrant(
