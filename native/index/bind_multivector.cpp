@@ -16,21 +16,38 @@ void check_offsets(const In<std::int64_t>& offsets, std::size_t tokens) {
   require(static_cast<std::size_t>(offsets.data()[offsets.size() - 1]) == tokens, "offsets do not end at the last token");
 }
 
+// `blocks` holds the documents' tokens, one array after the other; no document lies in two.
 template <class T>
-nb::object maxsim_scores(const In2<float>& queries, const In<std::int64_t>& query_offsets, const In2<T>& documents,
+nb::object maxsim_scores(const In2<float>& queries, const In<std::int64_t>& query_offsets, const nb::list& blocks,
                          const In<std::int64_t>& offsets, std::size_t threads) {
-  require(queries.shape(1) == documents.shape(1), "queries and documents have different dimensions");
+  const std::size_t dim = queries.shape(1);
+  std::vector<In2<T>> held;
+  std::size_t tokens = 0;
+  for (const nb::handle block : blocks) {
+    held.push_back(nb::cast<In2<T>>(block, false));
+    require(held.back().shape(1) == dim, "queries and documents have different dimensions");
+    tokens += held.back().shape(0);
+  }
   check_offsets(query_offsets, queries.shape(0));
-  check_offsets(offsets, documents.shape(0));
-  const std::size_t rows = query_offsets.size() - 1, columns = offsets.size() - 1;
-  auto scores = table<float>(rows, columns);
-  Documents listed{nullptr, nullptr, offsets.data(), columns};
-  if constexpr (std::is_same_v<T, float>) listed.floats = documents.data();
-  else listed.halves = documents.data();
+  check_offsets(offsets, tokens);
+  std::vector<Rows<T>> documents;
+  std::size_t block = 0, before = 0;  // tokens of earlier blocks
+  for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
+    const auto first = static_cast<std::size_t>(offsets.data()[i]), last = static_cast<std::size_t>(offsets.data()[i + 1]);
+    if (first == last) {
+      documents.push_back({nullptr, 0});
+      continue;
+    }
+    while (first >= before + held[block].shape(0)) before += held[block++].shape(0);
+    require(last <= before + held[block].shape(0), "a document lies in two blocks");
+    documents.push_back({held[block].data() + (first - before) * dim, last - first});
+  }
+  const std::size_t rows = query_offsets.size() - 1;
+  auto scores = table<float>(rows, documents.size());
   {
     const nb::gil_scoped_release release;
-    maxsim(queries.data(), query_offsets.data(), rows, listed, queries.shape(1), std::clamp<std::size_t>(threads, 1, 256),
-           scores.data());
+    maxsim<T>(queries.data(), query_offsets.data(), rows, documents, dim, std::clamp<std::size_t>(threads, 1, 256),
+              scores.data());
   }
   return nb::cast(scores);
 }
@@ -38,9 +55,10 @@ nb::object maxsim_scores(const In2<float>& queries, const In<std::int64_t>& quer
 }  // namespace
 
 void bind_multivector(nb::module_& m) {
-  m.def("maxsim", &maxsim_scores<float>, "queries"_a, "query_offsets"_a, "documents"_a, "offsets"_a, "threads"_a);
-  m.def("maxsim_halves", &maxsim_scores<std::uint16_t>, "queries"_a, "query_offsets"_a, "documents"_a, "offsets"_a,
-        "threads"_a, "Documents are IEEE halves, by their bits.");
+  m.def("maxsim", &maxsim_scores<float>, "queries"_a, "query_offsets"_a, "blocks"_a, "offsets"_a, "threads"_a,
+        "Of documents whose tokens lie in a list of arrays, none in two of them.");
+  m.def("maxsim_halves", &maxsim_scores<std::uint16_t>, "queries"_a, "query_offsets"_a, "blocks"_a, "offsets"_a, "threads"_a,
+        "Documents are IEEE halves, by their bits.");
   nb::class_<MultiVector>(m, "MultiVector")
       .def(nb::init<std::size_t, unsigned>(), "dim"_a, "bits"_a)
       .def("set_codec",

@@ -5,37 +5,26 @@
 #include <stdexcept>
 
 #include "index/parallel.hpp"
-#include "simd/distance.hpp"
 
 namespace seedbed::index {
 
 void PackedQuery::pack(const float* tokens, std::size_t count, std::size_t dim) {
   count_ = count;
+  padded_ = (count + simd::kMaxSimStep - 1) / simd::kMaxSimStep * simd::kMaxSimStep;
   dim_ = dim;
-  columns_.assign(panels() * simd::kMaxSimColumns * dim, 0.0f);
+  columns_.assign(padded_ * dim, 0.0f);
   for (std::size_t i = 0; i < count; ++i) {
-    float* out = columns_.data() + i / simd::kMaxSimColumns * simd::kMaxSimColumns * dim + i % simd::kMaxSimColumns;
-    for (std::size_t d = 0; d < dim; ++d) out[d * simd::kMaxSimColumns] = tokens[i * dim + d];
+    const std::size_t left = i / simd::kMaxSimColumns * simd::kMaxSimColumns, wide = width(left);
+    float* out = columns_.data() + left * dim + (i - left);
+    for (std::size_t d = 0; d < dim; ++d) out[d * wide] = tokens[i * dim + d];
   }
 }
 
-namespace {
-
-// Of numbers whose squares float32 can hold.
-bool finite(const float* values, std::size_t count, const simd::DistanceKernel& kernel) {
-  const std::size_t whole = count / simd::kLane * simd::kLane;
-  float sum = kernel.one(values, values, whole);
-  for (std::size_t i = whole; i < count; ++i) sum += values[i] * values[i];
-  return std::isfinite(sum);
-}
-
-}  // namespace
-
-void maxsim(const float* queries, const std::int64_t* query_offsets, std::size_t query_count, const Documents& documents,
-            std::size_t dim, std::size_t threads, float* scores) {
+template <class T>
+void maxsim(const float* queries, const std::int64_t* query_offsets, std::size_t query_count,
+            std::span<const Rows<T>> documents, std::size_t dim, std::size_t threads, float* scores) {
   const simd::MaxSimKernel kernel = simd::maxsim_kernel(simd::level());
-  const simd::DistanceKernel dot = simd::dot_kernel(simd::level());
-  // Documents that stay in the cache while they are looked at and all queries are compared with them.
+  // Documents that stay in the cache while all queries are compared with them.
   constexpr std::size_t kTogether = 4;
   std::vector<PackedQuery> packed(query_count);
   for (std::size_t q = 0; q < query_count; ++q)
@@ -43,30 +32,41 @@ void maxsim(const float* queries, const std::int64_t* query_offsets, std::size_t
                    static_cast<std::size_t>(query_offsets[q + 1] - query_offsets[q]), dim);
   struct Space {
     std::vector<PackedQuery> queries;
-    std::vector<float> wide;
+    std::vector<float> wide;  // the eight tokens that are being compared
   };
   std::vector<Space> spaces(std::max<std::size_t>(1, threads));
-  parallel_for((documents.count + kTogether - 1) / kTogether, threads, [&](std::size_t worker, std::size_t group) {
+  const auto compared = [&](PackedQuery& query, const Rows<T>& document, std::vector<float>& wide) {
+    const auto row = [&](std::size_t i) -> const float* {
+      if constexpr (std::is_same_v<T, float>) {
+        return document.data + i * dim;
+      } else {
+        float* const out = wide.data() + i % simd::kMaxSimRows * dim;
+        kernel.widen(document.data + i * dim, dim, out);
+        return out;
+      }
+    };
+    return query.score(document.count, kernel, row, [&](std::size_t i) { return document.data + i * dim; });
+  };
+  parallel_for((documents.size() + kTogether - 1) / kTogether, threads, [&](std::size_t worker, std::size_t group) {
     Space& space = spaces[worker];
-    if (space.queries.empty()) space.queries = packed;
-    const std::size_t first = group * kTogether, last = std::min(first + kTogether, documents.count);
-    const auto begin = static_cast<std::size_t>(documents.offsets[first]), end = static_cast<std::size_t>(documents.offsets[last]);
-    const float* tokens = documents.floats + (documents.floats ? begin * dim : 0);
-    if (documents.halves) {
-      space.wide.resize((end - begin) * dim);
-      kernel.widen(documents.halves + begin * dim, (end - begin) * dim, space.wide.data());
-      tokens = space.wide.data();
+    if (space.queries.empty()) {
+      space.queries = packed;
+      space.wide.resize(simd::kMaxSimRows * dim);
     }
-    if (!finite(tokens, (end - begin) * dim, dot))
-      throw std::invalid_argument("the documents hold NaN, infinity or numbers too large to compare in float32");
+    const std::size_t first = group * kTogether, last = std::min(first + kTogether, documents.size());
     for (std::size_t q = 0; q < query_count; ++q)
       for (std::size_t d = first; d < last; ++d) {
-        const auto start = static_cast<std::size_t>(documents.offsets[d]);
-        const float* rows = tokens + (start - begin) * dim;
-        scores[q * documents.count + d] = space.queries[q].score(static_cast<std::size_t>(documents.offsets[d + 1]) - start, kernel,
-                                                                 [&](std::size_t i) { return rows + i * dim; });
+        const float score = compared(space.queries[q], documents[d], space.wide);
+        if (std::isnan(score))
+          throw std::invalid_argument("the documents hold NaN, infinity or numbers too large to compare in float32");
+        scores[q * documents.size() + d] = score;
       }
   });
 }
+
+template void maxsim(const float*, const std::int64_t*, std::size_t, std::span<const Rows<float>>, std::size_t, std::size_t,
+                     float*);
+template void maxsim(const float*, const std::int64_t*, std::size_t, std::span<const Rows<std::uint16_t>>, std::size_t,
+                     std::size_t, float*);
 
 }  // namespace seedbed::index

@@ -137,11 +137,13 @@ void MultiVector::search_one(const float* tokens, std::size_t count, const Multi
   work.decoded.resize(simd::kMaxSimRows * stride_);
   for (Near& one : work.found) {
     const std::uint64_t first = starts_[one.which];
-    one.score = work.query.score(tokens_of(one.which), kernel, [&](std::size_t i) {
+    const auto row = [&](std::size_t i) {
       float* const out = work.decoded.data() + i % simd::kMaxSimRows * stride_;
       decode(first + i, kernel, out);
       return out;
-    });
+    };
+    one.score = work.query.score(tokens_of(one.which), kernel, row,
+                                 [&](std::size_t i) { return codes_.data() + (first + i) * code_bytes_; });
   }
   const std::size_t found = std::min(how.k, work.found.size());
   std::partial_sort(work.found.begin(), work.found.begin() + static_cast<std::ptrdiff_t>(found), work.found.end(), nearer);

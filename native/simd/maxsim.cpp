@@ -14,12 +14,14 @@
 namespace seedbed::simd {
 namespace {
 
-void keep_largest_scalar(const float* const* rows, const float* columns, std::size_t dim, float* best) {
+void keep_largest_scalar(const float* const* rows, const float* columns, std::size_t width, std::size_t dim, const void*,
+                         float* best, float* spoiled) {
   for (std::size_t r = 0; r < kMaxSimRows; ++r) {
     float sums[kMaxSimColumns] = {};
     for (std::size_t d = 0; d < dim; ++d)
-      for (std::size_t c = 0; c < kMaxSimColumns; ++c) sums[c] += rows[r][d] * columns[d * kMaxSimColumns + c];
-    for (std::size_t c = 0; c < kMaxSimColumns; ++c) best[c] = std::max(best[c], sums[c]);
+      for (std::size_t c = 0; c < width; ++c) sums[c] += rows[r][d] * columns[d * width + c];
+    for (std::size_t c = 0; c < width; ++c) best[c] = std::max(best[c], sums[c]);
+    for (std::size_t c = 0; c < kMaxSimStep; ++c) spoiled[c] += 0.0f * sums[c];
   }
 }
 
@@ -50,32 +52,53 @@ void decode_scalar(const std::uint8_t* codes, const float* table, unsigned bits,
 #define SEEDBED_AVX2 __attribute__((target("avx2,fma,f16c")))
 #define SEEDBED_AVX512 __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c")))
 
-SEEDBED_AVX2 void keep_largest_avx2(const float* const* rows, const float* columns, std::size_t dim, float* best) {
-  constexpr std::size_t high = 4, wide = 16;
-  for (std::size_t left = 0; left < kMaxSimColumns; left += wide) {
-    __m256 most0 = _mm256_loadu_ps(best + left), most1 = _mm256_loadu_ps(best + left + 8);
-    for (std::size_t top = 0; top < kMaxSimRows; top += high) {
-      __m256 sums[high][2];
+// kHigh rows with kWide times eight columns: as many sums as the registers hold.
+template <std::size_t kHigh, std::size_t kWide>
+SEEDBED_AVX2 void keep_part_avx2(const float* const* rows, const float* columns, std::size_t width, std::size_t dim,
+                                 const char* next, float* best, float* spoiled) {
+  __m256 most[kWide], bad = _mm256_loadu_ps(spoiled);
 #pragma GCC unroll 4
-      for (std::size_t r = 0; r < high; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
-      for (std::size_t d = 0; d < dim; ++d) {
-        const __m256 c0 = _mm256_loadu_ps(columns + d * kMaxSimColumns + left);
-        const __m256 c1 = _mm256_loadu_ps(columns + d * kMaxSimColumns + left + 8);
+  for (std::size_t c = 0; c < kWide; ++c) most[c] = _mm256_loadu_ps(best + 8 * c);
+  for (std::size_t top = 0; top < kMaxSimRows; top += kHigh) {
+    __m256 sums[kHigh][kWide];
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kHigh; ++r)
 #pragma GCC unroll 4
-        for (std::size_t r = 0; r < high; ++r) {
-          const __m256 x = _mm256_broadcast_ss(rows[top + r] + d);
-          sums[r][0] = _mm256_fmadd_ps(x, c0, sums[r][0]);
-          sums[r][1] = _mm256_fmadd_ps(x, c1, sums[r][1]);
-        }
-      }
+      for (std::size_t c = 0; c < kWide; ++c) sums[r][c] = _mm256_setzero_ps();
+    for (std::size_t d = 0; d < dim; ++d) {
+      _mm_prefetch(next + (d * kMaxSimRows + top) * 4, _MM_HINT_T0);
+      __m256 column[kWide];
 #pragma GCC unroll 4
-      for (std::size_t r = 0; r < high; ++r) {
-        most0 = _mm256_max_ps(most0, sums[r][0]);
-        most1 = _mm256_max_ps(most1, sums[r][1]);
+      for (std::size_t c = 0; c < kWide; ++c) column[c] = _mm256_loadu_ps(columns + d * width + 8 * c);
+#pragma GCC unroll 8
+      for (std::size_t r = 0; r < kHigh; ++r) {
+        const __m256 x = _mm256_broadcast_ss(rows[top + r] + d);
+#pragma GCC unroll 4
+        for (std::size_t c = 0; c < kWide; ++c) sums[r][c] = _mm256_fmadd_ps(x, column[c], sums[r][c]);
       }
     }
-    _mm256_storeu_ps(best + left, most0);
-    _mm256_storeu_ps(best + left + 8, most1);
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kHigh; ++r) {
+      bad = _mm256_fmadd_ps(sums[r][0], _mm256_setzero_ps(), bad);
+#pragma GCC unroll 4
+      for (std::size_t c = 0; c < kWide; ++c) most[c] = _mm256_max_ps(most[c], sums[r][c]);
+    }
+  }
+#pragma GCC unroll 4
+  for (std::size_t c = 0; c < kWide; ++c) _mm256_storeu_ps(best + 8 * c, most[c]);
+  _mm256_storeu_ps(spoiled, bad);
+}
+
+void keep_largest_avx2(const float* const* rows, const float* columns, std::size_t width, std::size_t dim, const void* next,
+                       float* best, float* spoiled) {
+  const auto* const ahead = static_cast<const char*>(next);
+  switch (width) {
+    case 8: return keep_part_avx2<8, 1>(rows, columns, width, dim, ahead, best, spoiled);
+    case 16: return keep_part_avx2<4, 2>(rows, columns, width, dim, ahead, best, spoiled);
+    case 24: return keep_part_avx2<4, 3>(rows, columns, width, dim, ahead, best, spoiled);
+    default:
+      keep_part_avx2<4, 2>(rows, columns, width, dim, ahead, best, spoiled);
+      keep_part_avx2<4, 2>(rows, columns + 16, width, dim, ahead, best + 16, spoiled);
   }
 }
 
@@ -101,32 +124,66 @@ SEEDBED_AVX2 void decode_avx2(const std::uint8_t* codes, const float* table, uns
       }
 }
 
-SEEDBED_AVX512 void keep_largest_avx512(const float* const* rows, const float* columns, std::size_t dim, float* best) {
+// Eight rows with kWhole times sixteen columns and, if kHalf, eight more.
+template <std::size_t kWhole, bool kHalf>
+SEEDBED_AVX512 void keep_part_avx512(const float* const* rows, const float* columns, std::size_t dim, const char* next,
+                                     float* best, float* spoiled) {
+  constexpr std::size_t kWidth = 16 * kWhole + (kHalf ? 8 : 0), kSums = kWhole ? kWhole : 1;
   const float *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3], *r4 = rows[4], *r5 = rows[5], *r6 = rows[6],
               *r7 = rows[7];
-  __m512 sums[kMaxSimRows][2];
-#pragma GCC unroll 8
-  for (std::size_t r = 0; r < kMaxSimRows; ++r) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
-  for (std::size_t d = 0; d < dim; ++d) {
-    const __m512 c0 = _mm512_loadu_ps(columns + d * kMaxSimColumns);
-    const __m512 c1 = _mm512_loadu_ps(columns + d * kMaxSimColumns + 16);
-    const __m512 x[kMaxSimRows] = {_mm512_set1_ps(r0[d]), _mm512_set1_ps(r1[d]), _mm512_set1_ps(r2[d]),
-                                   _mm512_set1_ps(r3[d]), _mm512_set1_ps(r4[d]), _mm512_set1_ps(r5[d]),
-                                   _mm512_set1_ps(r6[d]), _mm512_set1_ps(r7[d])};
-#pragma GCC unroll 8
-    for (std::size_t r = 0; r < kMaxSimRows; ++r) {
-      sums[r][0] = _mm512_fmadd_ps(x[r], c0, sums[r][0]);
-      sums[r][1] = _mm512_fmadd_ps(x[r], c1, sums[r][1]);
-    }
-  }
-  __m512 most0 = _mm512_loadu_ps(best), most1 = _mm512_loadu_ps(best + 16);
+  __m512 sums[kMaxSimRows][kSums];
+  __m256 halves[kMaxSimRows];
 #pragma GCC unroll 8
   for (std::size_t r = 0; r < kMaxSimRows; ++r) {
-    most0 = _mm512_max_ps(most0, sums[r][0]);
-    most1 = _mm512_max_ps(most1, sums[r][1]);
+    halves[r] = _mm256_setzero_ps();
+#pragma GCC unroll 2
+    for (std::size_t c = 0; c < kSums; ++c) sums[r][c] = _mm512_setzero_ps();
   }
-  _mm512_storeu_ps(best, most0);
-  _mm512_storeu_ps(best + 16, most1);
+  for (std::size_t d = 0; d < dim; ++d, columns += kWidth) {
+    _mm_prefetch(next + d * kMaxSimRows * 4, _MM_HINT_T0);
+    __m512 column[kSums];
+    __m256 half;
+#pragma GCC unroll 2
+    for (std::size_t c = 0; c < kWhole; ++c) column[c] = _mm512_loadu_ps(columns + 16 * c);
+    if constexpr (kHalf) half = _mm256_loadu_ps(columns + 16 * kWhole);
+    const float* const at[kMaxSimRows] = {r0, r1, r2, r3, r4, r5, r6, r7};
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kMaxSimRows; ++r) {
+      const __m512 x = _mm512_set1_ps(at[r][d]);
+#pragma GCC unroll 2
+      for (std::size_t c = 0; c < kWhole; ++c) sums[r][c] = _mm512_fmadd_ps(x, column[c], sums[r][c]);
+      if constexpr (kHalf) halves[r] = _mm256_fmadd_ps(_mm512_castps512_ps256(x), half, halves[r]);
+    }
+  }
+  __m256 bad = _mm256_loadu_ps(spoiled);
+#pragma GCC unroll 8
+  for (std::size_t r = 0; r < kMaxSimRows; ++r)
+    bad = _mm256_fmadd_ps(kHalf ? halves[r] : _mm512_castps512_ps256(sums[r][0]), _mm256_setzero_ps(), bad);
+  _mm256_storeu_ps(spoiled, bad);
+#pragma GCC unroll 2
+  for (std::size_t c = 0; c < kWhole; ++c) {
+    __m512 most = _mm512_loadu_ps(best + 16 * c);
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kMaxSimRows; ++r) most = _mm512_max_ps(most, sums[r][c]);
+    _mm512_storeu_ps(best + 16 * c, most);
+  }
+  if constexpr (kHalf) {
+    __m256 most = _mm256_loadu_ps(best + 16 * kWhole);
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kMaxSimRows; ++r) most = _mm256_max_ps(most, halves[r]);
+    _mm256_storeu_ps(best + 16 * kWhole, most);
+  }
+}
+
+void keep_largest_avx512(const float* const* rows, const float* columns, std::size_t width, std::size_t dim, const void* next,
+                         float* best, float* spoiled) {
+  const auto* const ahead = static_cast<const char*>(next);
+  switch (width) {
+    case 8: return keep_part_avx512<0, true>(rows, columns, dim, ahead, best, spoiled);
+    case 16: return keep_part_avx512<1, false>(rows, columns, dim, ahead, best, spoiled);
+    case 24: return keep_part_avx512<1, true>(rows, columns, dim, ahead, best, spoiled);
+    default: return keep_part_avx512<2, false>(rows, columns, dim, ahead, best, spoiled);
+  }
 }
 
 SEEDBED_AVX512 void decode_avx512(const std::uint8_t* codes, const float* table, unsigned bits, const float* base,

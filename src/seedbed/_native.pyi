@@ -187,14 +187,14 @@ class Bm25:
 def maxsim(
     queries: NDArray[np.float32],
     query_offsets: NDArray[np.int64],
-    documents: NDArray[np.float32],
+    blocks: list[NDArray[np.float32]],
     offsets: NDArray[np.int64],
     threads: int,
 ) -> NDArray[np.float32]: ...
 def maxsim_halves(
     queries: NDArray[np.float32],
     query_offsets: NDArray[np.int64],
-    documents: NDArray[np.uint16],
+    blocks: list[NDArray[np.uint16]],
     offsets: NDArray[np.int64],
     threads: int,
 ) -> NDArray[np.float32]: ...

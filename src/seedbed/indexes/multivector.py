@@ -61,31 +61,32 @@ def maxsim(queries: Documents, documents: Documents, *, threads: int | None = No
     Raises:
         DataError: vectors that cannot be used, or of different dimensions.
     """
-    values, offsets = _flat(documents)
-    if len(values) == 0:
+    blocks, offsets = _blocks(documents)
+    if not blocks:
         return np.full((len(_rows(queries)), len(offsets) - 1), -np.inf, dtype=np.float32)
-    asked, query_offsets = _unit_rows(_rows(queries), values.shape[1], "queries", "dot")
+    asked, query_offsets = _unit_rows(_rows(queries), blocks[0].shape[1], "queries", "dot")
     threads = threads or cpu_count()
     try:
-        if values.dtype == np.float16:
-            return _native.maxsim_halves(asked, query_offsets, values.view(np.uint16), offsets, threads)
-        values = np.ascontiguousarray(values, dtype=np.float32)
-        return _native.maxsim(asked, query_offsets, values, offsets, threads)
+        if all(block.dtype == np.float16 for block in blocks):
+            halves = [np.ascontiguousarray(block).view(np.uint16) for block in blocks]
+            return _native.maxsim_halves(asked, query_offsets, halves, offsets, threads)
+        floats = [np.ascontiguousarray(block, dtype=np.float32) for block in blocks]
+        return _native.maxsim(asked, query_offsets, floats, offsets, threads)
     except ValueError as error:
         raise DataError(str(error)) from None
 
 
-def _flat(documents: Documents) -> tuple[npt.NDArray[Any], Ids]:
-    """Tokens (N, dim) as they are, and offsets (documents + 1,); without a copy where they lie together."""
+def _blocks(documents: Documents) -> tuple[list[npt.NDArray[Any]], Ids]:
+    """Tokens in arrays (tokens, dim) as they lie, none of them empty, and offsets (documents + 1,) in all of them."""
     if isinstance(documents, Ragged) and documents.values.ndim == 2 and documents.offsets[-1] == len(documents.values):
-        return np.ascontiguousarray(documents.values), np.ascontiguousarray(documents.offsets, dtype=np.int64)
+        offsets = np.ascontiguousarray(documents.offsets, dtype=np.int64)
+        return [documents.values] if documents.values.size else [], offsets
     rows = _rows(documents)
     full = [row for row in rows if row.size]
     if any(row.ndim != 2 or row.shape[1] != full[0].shape[1] or row.dtype.kind not in "fiu" for row in full):
         raise DataError("documents need real vectors (tokens, dim), all of one dimension")
     lengths = [len(row) if row.size else 0 for row in rows]
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-    return np.concatenate(full) if full else np.zeros((0, 1), dtype=np.float32), offsets
+    return full, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
 
 
 class MultiVectorIndex:
