@@ -1,0 +1,139 @@
+"""Losses of embedding models against sentence-transformers' on the same vectors, and gradient caching against none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seedbed.embeddings import losses
+from seedbed.embeddings.gradient_cache import backward_in_pieces
+
+N, C, P = 7, 12, 3
+
+
+def draws(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def peers() -> Any:
+    return pytest.importorskip("sentence_transformers.sentence_transformer.losses")
+
+
+class NoModel(nn.Module):
+    """What a loss of theirs asks of its model when it is given the vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.similarity_fn_name = "cosine"
+
+
+def test_info_nce_with_hard_negatives_in_one_and_both_directions(peers: Any) -> None:
+    queries, texts, negatives = draws(N, C), draws(N, C, seed=1), draws(N, C, seed=2)
+    theirs = peers.MultipleNegativesRankingLoss(NoModel(), scale=20.0)
+    expected = theirs.compute_loss_from_embeddings([queries, texts, negatives], None) * N
+    torch.testing.assert_close(losses.info_nce(queries, torch.cat((texts, negatives))), expected)
+    both = peers.MultipleNegativesRankingLoss(
+        NoModel(), scale=20.0, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction"
+    )
+    expected = both.compute_loss_from_embeddings([queries, texts], None) * 2 * N
+    torch.testing.assert_close(losses.info_nce(queries, texts, symmetric=True), expected)
+
+
+def test_losses_of_pairs_and_triplets(peers: Any) -> None:
+    first, second, third = (draws(N, C, seed=seed) for seed in range(3))
+    labels = torch.tensor([0.0, 1.0, 0.5, 0.5, 0.2, 0.9, 0.9], dtype=torch.float64)
+    expected = peers.TripletLoss(NoModel(), triplet_margin=2.0).compute_loss_from_embeddings(
+        [first, second, third], labels
+    )
+    torch.testing.assert_close(
+        losses.triplet(first, second, third, margin=2.0) / N, expected, rtol=1e-6, atol=0
+    )  # theirs adds 1e-6
+    expected = peers.CoSENTLoss(NoModel()).compute_loss_from_embeddings([first, second], labels)
+    torch.testing.assert_close(losses.cosent(first, second, labels), expected)
+    expected = peers.AnglELoss(NoModel()).compute_loss_from_embeddings([first, second], labels)
+    torch.testing.assert_close(losses.angle(first, second, labels), expected)
+    assert float(losses.cosent(first, second, torch.ones(N))) == 0.0  # no pair should rank above another
+
+
+def test_distillation_from_a_cross_encoder(peers: Any) -> None:
+    queries, texts = draws(N, C), draws(1 + P, N, C, seed=1)
+    scores = (queries * texts).sum(-1).T
+    teacher = draws(N, 1 + P, seed=2)
+    expected = peers.MarginMSELoss(NoModel()).compute_loss_from_embeddings(
+        [queries, *texts], teacher[:, :1] - teacher[:, 1:]
+    )
+    ours = losses.margin_mse(scores[:, 0], scores[:, 1:], teacher[:, :1] - teacher[:, 1:])
+    torch.testing.assert_close(ours / (N * P), expected)
+    expected = peers.DistillKLDivLoss(NoModel(), temperature=2.0).compute_loss_from_embeddings(
+        [queries, *texts], teacher
+    )
+    torch.testing.assert_close(losses.distillation(scores, teacher, temperature=2.0) / N, expected)
+
+
+def test_a_guide_unmasks_false_negatives() -> None:
+    queries, texts = draws(N, C), draws(N, C, seed=1)
+    texts[4] = queries[2] + 0.01 * texts[4]  # answers query 2 better than its own text does
+    guide = losses.false_negatives(queries, texts)
+    assert guide[2, 4]
+    assert not guide.diagonal().any()
+    scores = losses.cosines(queries, texts) / 0.05
+    by_hand = torch.zeros((), dtype=torch.float64)
+    for row in range(N):
+        kept = [column for column in range(N) if scores[row, column] <= scores[row, row]]
+        by_hand += torch.logsumexp(scores[row, kept], 0) - scores[row, row]
+    torch.testing.assert_close(losses.info_nce(queries, texts, false_negatives_NM=guide), by_hand)
+    assert losses.info_nce(queries, texts, false_negatives_NM=guide) < losses.info_nce(queries, texts)
+
+
+def test_matryoshka_is_the_sum_over_prefixes() -> None:
+    queries, texts = draws(N, C), draws(N, C, seed=1)
+    expected = 0.5 * losses.info_nce(queries[:, :4], texts[:, :4]) + 2.0 * losses.info_nce(queries, texts)
+    torch.testing.assert_close(losses.matryoshka(losses.info_nce, (queries, texts), (4, C), (0.5, 2.0)), expected)
+
+
+def test_maxsim_equals_the_double_loop_and_flops_their_formula() -> None:
+    queries, texts = draws(2, 4, C), draws(3, 5, C, seed=1)
+    query_mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    text_mask = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]])
+    scores = losses.maxsim(queries, texts, query_mask, text_mask)
+    for n, query in enumerate(queries):
+        for m, text in enumerate(texts):
+            kept = text[text_mask[m] == 1]
+            expected = sum(max(float(q @ t) for t in kept) for q in query[query_mask[n] == 1])
+            assert float(scores[n, m]) == pytest.approx(expected)
+    sparse = pytest.importorskip("sentence_transformers.sparse_encoder.losses")
+    weights = draws(N, C).abs()
+    torch.testing.assert_close(losses.flops(weights), sparse.FlopsLoss(NoModel()).compute_loss_from_embeddings(weights))
+
+
+def test_gradient_caching_equals_the_plain_gradient() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(C, C), nn.Tanh(), nn.Linear(C, C)).double()
+    queries, texts = draws(N, C), draws(N + 4, C, seed=1)
+    losses.info_nce(model(queries), model(texts), symmetric=True).backward()
+    expected = [parameter.grad.clone() for parameter in model.parameters()]  # type: ignore[union-attr]
+    model.zero_grad()
+    value = backward_in_pieces(
+        model, (queries.split(3), texts.split(4)), lambda q, t: losses.info_nce(q, t, symmetric=True)
+    )
+    torch.testing.assert_close(value, losses.info_nce(model(queries), model(texts), symmetric=True).detach())
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_gradient_caching_drops_alike_both_times() -> None:
+    dropping = nn.Sequential(nn.Linear(C, C), nn.Dropout(0.5)).double()
+    seen: list[Tensor] = []
+
+    def encode(piece: Tensor) -> Tensor:
+        seen.append(dropping(piece))
+        return seen[-1]
+
+    torch.manual_seed(3)
+    backward_in_pieces(encode, (draws(6, C).split(2), draws(6, C, seed=1).split(3)), losses.info_nce)
+    for before, after in zip(seen[:5], seen[5:], strict=True):
+        torch.testing.assert_close(before, after.detach())
