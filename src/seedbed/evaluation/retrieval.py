@@ -8,14 +8,14 @@ relevant item counts 0.
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import DataError
+from ..core.errors import ConfigError, DataError
 
 Ranked: TypeAlias = Sequence[Iterable[Hashable]] | npt.NDArray[np.int64]
 Relevant: TypeAlias = Sequence[Iterable[Hashable] | Mapping[Hashable, float]]
@@ -23,40 +23,79 @@ Relevant: TypeAlias = Sequence[Iterable[Hashable] | Mapping[Hashable, float]]
 
 def mrr(ranked: Ranked, relevant: Relevant, k: int = 10) -> float:
     """Mean of 1 / (rank of the first relevant item), 0 where none is among the first k."""
-    return _mean(
-        next((1.0 / (i + 1) for i, gain in enumerate(g) if gain > 0), 0.0) for g, _ in _gains(ranked, relevant, k)
-    )
+    return _mean(per_query("mrr", ranked, relevant, k))
 
 
 def recall(ranked: Ranked, relevant: Relevant, k: int = 10) -> float:
     """Mean share of the relevant items that are among the first k."""
-    return _mean(
-        sum(gain > 0 for gain in found) / max(1, sum(gain > 0 for gain in all_gains))
-        for found, all_gains in _gains(ranked, relevant, k)
-    )
+    return _mean(per_query("recall", ranked, relevant, k))
+
+
+def precision(ranked: Ranked, relevant: Relevant, k: int = 10) -> float:
+    """Mean share of the first k places that hold a relevant item."""
+    return _mean(per_query("precision", ranked, relevant, k))
 
 
 def map(ranked: Ranked, relevant: Relevant, k: int = 1000) -> float:
     """Mean average precision: precision at each relevant item among the first k, over all relevant ones."""
-
-    def average_precision(found: list[float], all_gains: list[float]) -> float:
-        hits = np.array(found) > 0
-        precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-        return float(precision[hits].sum()) / max(1, sum(gain > 0 for gain in all_gains))
-
-    return _mean(average_precision(found, all_gains) for found, all_gains in _gains(ranked, relevant, k))
+    return _mean(per_query("map", ranked, relevant, k))
 
 
 def ndcg(ranked: Ranked, relevant: Relevant, k: int = 10) -> float:
     """Normalised discounted cumulative gain: gain / log2(rank + 1), against the best possible order."""
+    return _mean(per_query("ndcg", ranked, relevant, k))
 
-    def discounted(gains: list[float]) -> float:
-        return float(np.sum(np.array(gains) / np.log2(np.arange(2, len(gains) + 2))))
 
-    return _mean(
-        discounted(found) / ideal if (ideal := discounted(sorted(all_gains, reverse=True)[:k])) > 0 else 0.0
-        for found, all_gains in _gains(ranked, relevant, k)
-    )
+def per_query(metric: str, ranked: Ranked, relevant: Relevant, k: int = 10) -> npt.NDArray[np.float64]:
+    """A metric's value for each query, in their order: what `statistics.paired_bootstrap` compares.
+
+    Raises:
+        ConfigError: `metric` is none of METRICS.
+        DataError: not as many rankings as queries, or a ranking names an item twice.
+    """
+    if metric not in METRICS:
+        raise ConfigError(f"'{metric}' is not a metric", where="metric", hint=f"Choose of {', '.join(METRICS)}.")
+    function = METRICS[metric]
+    return np.array([function(found, every, k) for found, every in _gains(ranked, relevant, k)], dtype=np.float64)
+
+
+# Of one query: gains of the first k items in their order, and all gains that there are.
+
+
+def _reciprocal_rank(found: list[float], every: list[float], k: int) -> float:
+    return next((1.0 / (place + 1) for place, gain in enumerate(found) if gain > 0), 0.0)
+
+
+def _recall(found: list[float], every: list[float], k: int) -> float:
+    return _relevant(found) / max(1, _relevant(every))
+
+
+def _precision(found: list[float], every: list[float], k: int) -> float:
+    return _relevant(found) / k
+
+
+def _average_precision(found: list[float], every: list[float], k: int) -> float:
+    hits = np.array(found) > 0
+    at_each = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float(at_each[hits].sum()) / max(1, _relevant(every))
+
+
+def _ndcg(found: list[float], every: list[float], k: int) -> float:
+    ideal = _discounted(sorted(every, reverse=True)[:k])
+    return _discounted(found) / ideal if ideal > 0 else 0.0
+
+
+def _discounted(gains: list[float]) -> float:
+    return float(np.sum(np.array(gains) / np.log2(np.arange(2, len(gains) + 2))))
+
+
+def _relevant(gains: list[float]) -> int:
+    return sum(gain > 0 for gain in gains)
+
+
+METRICS: Mapping[str, Callable[[list[float], list[float], int], float]] = {
+    "mrr": _reciprocal_rank, "ndcg": _ndcg, "recall": _recall, "precision": _precision, "map": _average_precision,
+}  # fmt: skip
 
 
 def neighbour_recall(found: npt.NDArray[np.int64], exact: npt.NDArray[np.int64]) -> float:
@@ -117,6 +156,5 @@ def _gains(ranked: Ranked, relevant: Relevant, k: int) -> Iterable[tuple[list[fl
         yield [max(0.0, float(gains.get(item, 0.0))) for item in first], [max(0.0, float(g)) for g in gains.values()]
 
 
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return float(np.mean(listed)) if listed else 0.0
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else 0.0
