@@ -85,7 +85,7 @@ def test_cached_logits_equal_uncached(seed: int, lengths: list[int], steps: list
     with torch.no_grad():
         whole = model(ids)
         model(ids[:, : max(lengths)], cache=cache)  # what lies beyond a row's length is padding to be forgotten
-        cache.set_lengths(torch.tensor(lengths), max(lengths))
+        cache.set_lengths(torch.tensor(lengths))
         done = torch.tensor(lengths)
         for step in steps:
             columns = done[:, None] + torch.arange(step)

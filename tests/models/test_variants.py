@@ -285,7 +285,7 @@ def test_encoder_decoders_decode_step_by_step_as_in_one_go(changes: dict[str, An
     assert model.config.parameter_count() == sum(parameter.numel() for parameter in model.parameters())
     order = torch.tensor([1, 0])
     cache.select(order)
-    cache.set_lengths(torch.tensor([6, 6]), 6)
+    cache.set_lengths([6, 6])
     again = model.decode(target[order, 6:], memory[order], mask[order], cache)
     torch.testing.assert_close(again[order], whole[:, 6:], atol=1e-5, rtol=0)
 

@@ -207,7 +207,7 @@ class _Batch:
         rows = torch.arange(len(self.prompts_BT), device=self.device)
         hidden_BTC = self.model.hidden(self.prompts_BT, cache=cache)
         logits_BV = self.model.head(hidden_BTC[rows, self.lengths_B - 1])
-        cache.set_lengths(self.lengths_B, longest)
+        cache.set_lengths(self.lengths_B)
         seen_BV = self._seen(logits_BV) if self.sampler.any_penalty else None
         for step in range(self.steps_at_most):
             tokens_B, logprobs_B = self.sampler.choose(logits_BV, step, seen_BV)

@@ -1,7 +1,7 @@
 """Transformers and the recurrent networks they replaced: configs, modules, caches, and Hugging Face directories."""
 
 from . import attention
-from .cache import KeyValueCache
+from .cache import CacheConfig, KeyValueCache
 from .config import LatentAttention, ModelConfig, RopeScaling
 from .feedforward import balance_loss
 from .flash import attend_online
@@ -11,6 +11,7 @@ from .recurrent import RecurrentConfig, RecurrentEncoderDecoder
 from .transformer import Decoder, Encoder, EncoderDecoder
 
 __all__ = [
+    "CacheConfig",
     "Decoder",
     "Encoder",
     "EncoderDecoder",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..core.errors import DataError
 from ..core.randomness import torch_generator
 from .attention import Attention, LatentSelfAttention, Sight
-from .cache import KeyValueCache
+from .cache import KeyValueCache, Placement, Visibility
 from .config import ModelConfig
 from .feedforward import MixtureOfExperts, feedforward
 from .masks import additive, alibi_slopes, outside_window, relative_bucket
@@ -114,18 +114,14 @@ class Stack(nn.Module):
     ) -> Tensor:
         """(B, T, C) of embedded tokens (B, T, C). Arguments as `Decoder.hidden`; `memory_BSC` is what cross-attention
         reads, as far as the additive `memory_mask` (B, 1, 1, S) allows."""
-        length, columns_BT = x_BTC.shape[1], None
+        length, placement = x_BTC.shape[1], None
         reach = length if positions_BT is None else int(positions_BT.max()) + 1  # all positions lie below
         if cache is not None:
-            column_positions, cache_mask = cache.begin(length, x_BTC.dtype)
-            mask = cache_mask if mask is None else mask
-            if cache.used:
-                columns_BT = column_positions
-                if positions_BT is None:
-                    positions_BT, reach = column_positions, cache.used + length
+            used, placement = cache.used, cache.begin(length)
+            if positions_BT is None and used:
+                positions_BT, reach = placement.positions_BT, used + length
         x_BTC = self.add_positions(x_BTC, positions_BT, reach)
-        rotations = self._rotations(x_BTC, positions_BT, reach)
-        whole, local = self._sights(x_BTC, rotations, columns_BT, mask, cache)
+        whole, local = self._sights(x_BTC, self._rotations(x_BTC, positions_BT, reach), placement, mask)
         for layer, block in enumerate(self.blocks):
             sight = local if self.config.windowed(layer) else whole
             x_BTC = block(x_BTC, sight, cache, layer, memory_BSC, memory_mask)
@@ -137,30 +133,40 @@ class Stack(nn.Module):
         self,
         x_BTC: Tensor,
         rotations: tuple[Rotation | None, Rotation | None],
-        columns_BT: Tensor | None,
+        placement: Placement | None,
         mask: Tensor | None,
-        cache: KeyValueCache | None,
     ) -> tuple[Sight, Sight]:
         """What layers without and with a window see."""
-        config = self.config
-        causal = self.causal and mask is None
-        if not config.window and config.positions not in ("alibi", "relative"):
-            whole = Sight(rotations[0], mask, causal)
+        whole = self._sight(x_BTC, rotations[0], None if placement is None else placement.whole, mask, False)
+        if not self.config.window:
             return whole, whole
-        length = x_BTC.shape[1]
-        queries_BT = torch.arange(length, device=x_BTC.device)[None] if columns_BT is None else columns_BT
-        keys = torch.arange((cache.used if cache is not None else 0) + length, device=x_BTC.device)
-        distance = queries_BT[:, None, :, None] - keys  # (B or 1, 1, T, S)
-        base = self._bias(distance, x_BTC)
+        return whole, self._sight(x_BTC, rotations[1], None if placement is None else placement.local, mask, True)
+
+    def _sight(
+        self, x_BTC: Tensor, rotation: Rotation | None, seen: Visibility | None, mask: Tensor | None, windowed: bool
+    ) -> Sight:
+        config = self.config
+        if mask is None and seen is not None:
+            mask = seen.mask(x_BTC.dtype)
+        causal = self.causal and mask is None
+        # A cache that keeps no more than the window has hidden the rest already.
+        windowed = windowed and not (seen is not None and seen.layout.window)
+        if not windowed and config.positions not in ("alibi", "relative"):
+            return Sight(rotation, mask, causal)
+        if seen is None:
+            places = torch.arange(x_BTC.shape[1], device=x_BTC.device)
+            distance = (places[:, None] - places)[None, None]
+        else:
+            distance = seen.distance[:, None]  # (B or 1, 1, T, S)
+        bias = self._bias(distance, x_BTC)
         if mask is not None:
-            base = base + additive(mask, x_BTC.dtype)
+            bias = bias + additive(mask, x_BTC.dtype)
         elif self.causal:
-            base = base.masked_fill(distance < 0, float("-inf"))
-        local = base
-        if config.window:
+            bias = bias.masked_fill(distance < 0, float("-inf"))
+        if windowed:
             far = outside_window(distance, config.window, config.sink_tokens, self.causal)
-            local = base.masked_fill(far, float("-inf"))
-        return Sight(rotations[0], base, False), Sight(rotations[1], local, False)
+            bias = bias.masked_fill(far, float("-inf"))
+        return Sight(rotation, bias, False)
 
     def _bias(self, distance: Tensor, like: Tensor) -> Tensor:
         """What positions add to the scores: (B or 1, H or 1, T, S)."""
@@ -183,7 +189,9 @@ class Stack(nn.Module):
         def rotation(rotary: Rotary) -> Rotation:
             if positions_BT is None:
                 return rotary.sequence(reach, x_BTC)
-            return rotary.at(positions_BT, max(reach, self.config.context_length), x_BTC)
+            if reach > self.config.context_length:
+                return rotary.beyond(positions_BT, x_BTC)
+            return rotary.at(positions_BT, self.config.context_length, x_BTC)
 
         whole = rotation(self.rotary)
         return whole, whole if self.local_rotary is self.rotary else rotation(self.local_rotary)

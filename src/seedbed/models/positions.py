@@ -99,6 +99,20 @@ class Rotary:
         cos, sin = self.table(limit, like)
         return cos[positions_BT].unsqueeze(2), sin[positions_BT].unsqueeze(2)
 
+    def beyond(self, positions_BT: Tensor, like: Tensor) -> Rotation:
+        """The same computed for these positions alone, in double precision: a text that never ends needs no table that
+        grows with it."""
+        frequencies, factor = rotary_frequencies(self.head_dim, self.theta, self.scaling)
+        angles = positions_BT[..., None].double() * frequencies.double().to(positions_BT.device)
+        angles = torch.cat((angles, angles), dim=-1).unsqueeze(2)
+        return (angles.cos() * factor).to(like.dtype), (angles.sin() * factor).to(like.dtype)
+
+    def turn(self, shifts_BT: Tensor, like: Tensor) -> Rotation:
+        """What turns keys on by so many positions, shaped (B, T, 1, D)."""
+        cos, sin = self.beyond(shifts_BT, like)
+        factor = rotary_frequencies(self.head_dim, self.theta, self.scaling)[1]
+        return cos / factor, sin / factor
+
 
 def rotate(x_BTHD: Tensor, rotation: Rotation) -> Tensor:
     """Turn each pair (x[d], x[d + D/2]) by its position's angle."""

@@ -1,0 +1,6 @@
+"""Key-value caches: what each row keeps of its tokens, where it lies, and how many bytes that takes."""
+
+from .blocks import KeyValueCache, Placement
+from .layouts import CacheConfig, Layout, Visibility
+
+__all__ = ["CacheConfig", "KeyValueCache", "Layout", "Placement", "Visibility"]
