@@ -20,7 +20,7 @@ def test_a_step_is_the_forward_pass_and_last_takes_one_column_per_row() -> None:
     logits_BV = step.last(ids_BT, torch.tensor([4, 2]), cache)
     torch.testing.assert_close(logits_BV[0], model(ids_BT[:1])[0, 4])
     torch.testing.assert_close(logits_BV[1], model(ids_BT[1:, :3])[0, 2])
-    cache.set_lengths(torch.tensor([5, 3]), 5)
+    cache.set_lengths(torch.tensor([5, 3]))
     next_BTV = step(torch.tensor([[7, 8], [7, 8]]), cache)
     whole = model(torch.tensor([[9, 2, 6, 7, 8]]))
     torch.testing.assert_close(next_BTV[1], whole[0, 3:], rtol=1e-4, atol=1e-5)
