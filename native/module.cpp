@@ -4,6 +4,7 @@
 
 #include "index/bind.hpp"
 #include "simd/level.hpp"
+#include "text/bind.hpp"
 #include "tokenizer/bindings.hpp"
 
 namespace nb = nanobind;
@@ -24,4 +25,5 @@ NB_MODULE(_native, m) {
 
   seedbed::index::bind_index(m);
   bind_tokenizer(m);
+  seedbed::text::bind_text(m);
 }

@@ -87,7 +87,7 @@ def test_the_same_bytes_also_over_the_leftovers_of_a_kill(docs: Path, tmp_path: 
         (workspace.path / leftover / "part-00001.parquet").write_bytes(b"half a fi")
     assert curate_corpus(CurationConfig(), [str(moved)], workspace) == first.metrics
     assert _tree(tmp_path / "one") == _tree(tmp_path / "two")
-    assert len(_tree(tmp_path / "one")) == 4
+    assert len(_tree(tmp_path / "one")) == 5
 
 
 def test_a_second_call_skips_and_a_changed_file_does_not(docs: Path, tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_clear_errors(tmp_path: Path) -> None:
         curate(tmp_path / "none", out)
     with pytest.raises(DataError, match="no source was given"):
         curate([], out)
-    with pytest.raises(ConfigError, match=r"unknown preset 'fineweb'\. There are: none, prose"):
-        curate(folder, out, preset="fineweb")
+    with pytest.raises(ConfigError, match=r"unknown preset 'finest'\. There are: none, prose"):
+        curate(folder, out, preset="finest")
     with pytest.raises(ConfigError, match=r"unknown engine 'ray'\. There is: local"):
         curate(folder, out, engine="ray")
     with pytest.raises(ConfigError, match="unknown key 'presets'"):

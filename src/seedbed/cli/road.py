@@ -157,7 +157,7 @@ def curate(
     sources: SourcesArgument = None,
     python_docs: PythonDocsOption = False,
     out: Annotated[Path, typer.Option(help="Where the corpus goes: Parquet by split, and rejected/.")] = Path("corpus"),
-    preset: Annotated[str, typer.Option(help="Quality rules: none or prose.")] = "prose",
+    preset: Annotated[str, typer.Option(help="Quality rules: none, prose, gopher, c4, fineweb or dclm.")] = "prose",
     overrides: OverridesOption = None,
 ) -> None:
     """Read, normalise, filter, deduplicate and split documents into a corpus that accounts for every one."""

@@ -54,6 +54,13 @@ Piece = Document | Rejection
 Pieces = Iterator[Piece]
 
 
+def reject(
+    document: Document, rule: str, detail: str, value: float | None = None, threshold: float | None = None
+) -> Rejection:
+    """The rejection of a whole document, with all of its text."""
+    return Rejection(document.id, document.source, document.text, rule, detail, value, threshold)
+
+
 def row_of_document(document: Document, language: str) -> dict[str, Any]:
     """The corpus columns of a document."""
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,25 @@ from ..core.errors import ConfigError, DataError
 from .blobs import READABLE, ReadingConfig
 from .corpus import SPLITS
 from .dedup import ExactDuplicates, text_digest
-from .documents import Document, Rejection, row_of_document, row_of_rejection
-from .filters import SCORES, decide, measure, rules_of
+from .documents import Document, Rejection, reject, row_of_document, row_of_rejection
+from .filters import SCORE_NAMES, Broken, decide, measure, rules_of
 from .language import detect_language
 from .normalize import normalize
+from .presets import preset_named
 from .sections import split_sections
 from .sources import read_sources
 from .splits import SplitConfig, assign_splits, draw
-from .storage import CORPUS_COLUMNS, REJECTED_COLUMNS, PartWriter, read_rows
+from .storage import CORPUS_COLUMNS, REJECTED_COLUMNS, SCORE_COLUMNS, PartWriter, read_rows
 
 _EXAMPLES = 3
+_BATCH_DOCUMENTS, _BATCH_CHARACTERS = 512, 4 << 20
 _TOP_LANGUAGES = 20
 
 
 class CurationConfig(Config):
     """
     Attributes:
-        preset: set of quality rules, see filters.PRESETS.
+        preset: set of quality rules, see presets.PRESETS.
         rules: bounds on top of the preset's, `{"min_characters": 20}`; null switches a rule off.
         deduplicate: whether of exactly equal texts only the first is kept.
         max_document_characters: longer documents are cut into sections; null keeps them whole.
@@ -74,8 +76,9 @@ def curate_corpus(config: CurationConfig, sources: Sequence[str], workspace: Wor
         DataError: a source that is not there, nothing usable, or too little to divide.
     """
     rules = rules_of(config.preset, config.rules)
+    lines = preset_named(config.preset).lines
     spool = workspace.scratch / "kept"
-    for leftover in (spool, *(workspace.path / name for name in (*SPLITS, "rejected"))):
+    for leftover in (spool, *(workspace.path / name for name in (*SPLITS, "rejected", "scores"))):
         shutil.rmtree(leftover, ignore_errors=True)
     account = _Account()
     draws: list[int] = []
@@ -83,23 +86,45 @@ def curate_corpus(config: CurationConfig, sources: Sequence[str], workspace: Wor
     with (
         PartWriter(spool, CORPUS_COLUMNS) as kept,
         PartWriter(workspace.path / "rejected", REJECTED_COLUMNS) as rejected,
+        PartWriter(workspace.path / "scores", SCORE_COLUMNS) as scores,
         progress("curate") as task,
     ):
-        for piece in _pieces(config, sources):
-            account.read(piece)
-            digest = text_digest(piece.text) if isinstance(piece, Document) else b""
-            refusal = piece if isinstance(piece, Rejection) else _refusal(piece, digest, rules, seen)
-            if refusal is None and isinstance(piece, Document):
-                draws.append(draw(digest, config.split.seed))
-                kept.add(row_of_document(piece, detect_language(piece.text)))
-            elif refusal is not None:
-                account.drop(refusal)
-                rejected.add(row_of_rejection(refusal))
-            task.advance(kept=len(draws))
+        for batch in _batches(_pieces(config, sources)):
+            for piece in batch:
+                account.read(piece)
+            documents = [piece for piece in batch if isinstance(piece, Document)]
+            measured = measure([document.text for document in documents], lines)
+            for document, row in zip(documents, measured.scores.tolist(), strict=True):
+                scores.add({"id": document.id, **dict(zip(SCORE_NAMES, row, strict=True))})
+            verdicts = iter(zip(measured.texts, decide(measured.scores, rules), strict=True))
+            for piece in batch:
+                judged = piece if isinstance(piece, Rejection) else _judge(piece, *next(verdicts))
+                if isinstance(judged, Document) and seen is not None:
+                    judged = _unless_duplicate(judged, seen)
+                if isinstance(judged, Document):
+                    draws.append(draw(text_digest(judged.text), config.split.seed))
+                    kept.add(row_of_document(judged, detect_language(judged.text)))
+                else:
+                    account.drop(judged)
+                    rejected.add(row_of_rejection(judged))
+            task.advance(len(batch), kept=len(draws))
     account.check(len(draws))
     split = assign_splits(draws, config.split)
     _write_splits(spool, split.tolist(), workspace.path, account)
     return account.metrics()
+
+
+def _batches(pieces: Iterable[Document | Rejection]) -> Iterator[list[Document | Rejection]]:
+    batch: list[Document | Rejection] = []
+    characters = 0
+    for piece in pieces:
+        batch.append(piece)
+        characters += len(piece.text)
+        if len(batch) >= _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def _pieces(config: CurationConfig, sources: Sequence[str]) -> Iterator[Document | Rejection]:
@@ -113,23 +138,20 @@ def _pieces(config: CurationConfig, sources: Sequence[str]) -> Iterator[Document
             yield from split_sections(clean, config.max_document_characters)
 
 
-def _refusal(
-    document: Document, digest: bytes, rules: Mapping[str, float], seen: ExactDuplicates | None
-) -> Rejection | None:
-    """Why a document is not kept, or None."""
-
-    def reject(rule: str, detail: str, value: float | None = None, threshold: float | None = None) -> Rejection:
-        return Rejection(document.id, document.source, document.text, rule, detail, value, threshold)
-
+def _judge(document: Document, kept_text: str, broken: Broken | None) -> Document | Rejection:
+    """The document with what is kept of its text, or why it is not kept."""
     if not document.text.strip():
-        return reject("empty", "no text is left")
-    broken = decide(measure(document.text), rules)
+        return reject(document, "empty", "no text is left")
     if broken is not None:
-        rule, value, bound = broken
-        side, _, score = rule.partition("_")
-        return reject(rule, f"{SCORES[score]}: {'below' if side == 'min' else 'above'} the bound", value, bound)
-    first = seen.first_with(digest, document.id) if seen is not None else None
-    return reject("exact_duplicate", f"the same text as {first}") if first is not None else None
+        return reject(document, broken.rule, broken.detail, broken.value, broken.bound)
+    if not kept_text:
+        return reject(document, "empty", "no line is left")
+    return document if kept_text == document.text else replace(document, text=kept_text)
+
+
+def _unless_duplicate(document: Document, seen: ExactDuplicates) -> Document | Rejection:
+    first = seen.first_with(text_digest(document.text), document.id)
+    return document if first is None else reject(document, "exact_duplicate", f"the same text as {first}")
 
 
 def _write_splits(spool: Path, split: Sequence[int], folder: Path, account: _Account) -> None:

@@ -62,7 +62,7 @@ def curate(
 
     Args:
         sources: files, folders, patterns such as "docs/*.md", or "--python-docs".
-        preset: set of quality rules: "none" or "prose".
+        preset: set of quality rules: "none", "prose", "gopher", "c4", "fineweb" or "dclm".
         engine: "local".
         options: further fields of CurationConfig.
 

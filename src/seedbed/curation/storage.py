@@ -7,12 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .filters import SCORE_NAMES
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SCORE_COLUMNS = ("id", *SCORE_NAMES)
 CORPUS_COLUMNS = ("id", "text", "title", "source", "language", "metadata")
 REJECTED_COLUMNS = ("id", "source", "text", "rule", "detail", "value", "threshold")
-_NUMBERS = {"value", "threshold"}
+_NUMBERS = {"value", "threshold", *SCORE_NAMES}
 _GROUP_ROWS = 2_000
 _GROUP_CHARACTERS = 8 << 20
 _PART_CHARACTERS = 256 << 20
@@ -36,7 +39,7 @@ class PartWriter:
 
     def add(self, row: Mapping[str, Any]) -> None:
         self._rows.append(row)
-        self._group_characters += len(row["text"])
+        self._group_characters += len(row.get("text", ""))
         if len(self._rows) >= _GROUP_ROWS or self._group_characters >= _GROUP_CHARACTERS:
             self._flush()
 
