@@ -81,6 +81,19 @@ def test_too_little_text(shards: TokenShards, tmp_path: Path) -> None:
         run_ladder(_CONFIG.replace(steps=(10, 20, 100)), _MODEL, _TRAINER, shards, _evaluate, scratch=tmp_path)
     with pytest.raises(ConfigError, match="must be different"):
         _CONFIG.replace(steps=(2, 2, 4))
+    with pytest.raises(ConfigError, match="at least 2"):
+        _CONFIG.replace(epochs=(1,))
+
+
+def test_the_repetition_arm_reads_less_text_more_often(shards: TokenShards, tmp_path: Path) -> None:
+    config = _CONFIG.replace(epochs=(2, 4), steps=(2, 4, 16))
+    runs = run_ladder(config, _MODEL, _TRAINER, shards, _evaluate, scratch=tmp_path)
+    assert len(runs) == 11
+    assert [(run.name, run.tokens, run.unique_tokens) for run in runs[-2:]] == [
+        ("8x1-16-2x", 256, 128), ("8x1-16-4x", 256, 64)
+    ]  # fmt: skip
+    assert runs[0].block_params < runs[0].params
+    assert runs[0].flops > 6 * runs[0].block_params * runs[0].tokens
 
 
 def test_forecast_and_table(tmp_path: Path) -> None:
@@ -101,10 +114,13 @@ def test_forecast_and_table(tmp_path: Path) -> None:
         forecast(runs, 50_000, 10**6, 10**6)
     write_runs(tmp_path / "runs.csv", runs)
     assert read_columns(tmp_path / "runs.csv")["loss"] == [run.loss for run in runs]
-    with pytest.raises(FormatError, match="no column 'flops'"):
-        read_columns(tmp_path / "runs.csv", ["flops"])
+    with pytest.raises(FormatError, match="no column 'epochs'"):
+        read_columns(tmp_path / "runs.csv", ["epochs"])
     (tmp_path / "bad.csv").write_text("params,tokens,loss\n1,2,3\n1,,3\n")
     with pytest.raises(DataError, match=r"bad\.csv:3: '' in column 'tokens'"):
+        read_columns(tmp_path / "bad.csv")
+    (tmp_path / "bad.csv").write_text("params,tokens,loss\n1,2,3\n1,2,-3\n")
+    with pytest.raises(DataError, match=r"bad\.csv:3: -3 in column 'loss' is not a positive number"):
         read_columns(tmp_path / "bad.csv")
 
 

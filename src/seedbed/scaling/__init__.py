@@ -1,6 +1,22 @@
 """Floor 4: what a run will reach, written down before it is paid for."""
 
 from .fit import ChinchillaFit, fit_chinchilla
-from .laws import Allocation, ChinchillaLaw, effective_tokens
+from .kaplan import KaplanFit, fit_kaplan
+from .laws import Allocation, ChinchillaLaw, DataConstrainedLaw, KaplanLaw, OverfitLaw, effective_tokens
+from .repetition import DataConstrainedFit, OverfitFit, fit_data_constrained
 
-__all__ = ["Allocation", "ChinchillaFit", "ChinchillaLaw", "effective_tokens", "fit_chinchilla"]
+__all__ = [
+    "Allocation",
+    "ChinchillaFit",
+    "ChinchillaLaw",
+    "DataConstrainedFit",
+    "DataConstrainedLaw",
+    "KaplanFit",
+    "KaplanLaw",
+    "OverfitFit",
+    "OverfitLaw",
+    "effective_tokens",
+    "fit_chinchilla",
+    "fit_data_constrained",
+    "fit_kaplan",
+]
