@@ -8,45 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from seedbed.core.config import build
 from seedbed.core.errors import ConfigError, DataError
-from seedbed.core.randomness import torch_generator
-from seedbed.generation import Engine, Sampling
-from seedbed.models import Decoder, ModelConfig
+from seedbed.generation import Engine, Request, Sampling
+from seedbed.generation.requests import Prompt
+from seedbed.models import Decoder
+
+from .conftest import ByteTokenizer
 
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
-
-
-class ByteTokenizer:
-    """Token 0 ends a text; token 1 + b is byte b modulo 128, so that every text is valid."""
-
-    eos_token_id = 0
-
-    def encode(self, text: str) -> np.ndarray:
-        return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint32) + 1
-
-    def decode_bytes(self, ids: Any, skip_special_tokens: bool = False) -> bytes:
-        return bytes((int(token) - 1) % 128 for token in ids if token)
-
-    def decode(self, ids: Any, skip_special_tokens: bool = False) -> str:
-        return self.decode_bytes(ids).decode("utf-8", "replace")
-
-
-@pytest.fixture(scope="module")
-def model() -> Decoder:
-    torch.set_num_threads(1)
-    values = {"vocab_size": 257, "hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "context_length": 64}
-    model = Decoder(build(ModelConfig, values), torch_generator(1, "engine"))
-    # Sharper than at the start of training, so that near ties do not decide.
-    with torch.no_grad():
-        model.embedding.weight.mul_(20)
-    return model
-
-
-@pytest.fixture(scope="module")
-def prompts() -> list[np.ndarray]:
-    generator = np.random.default_rng(3)
-    return [generator.integers(1, 257, size=size) for size in (5, 1, 17, 9, 2)]
 
 
 def greedy_without_cache(model: Decoder, prompt: np.ndarray, tokens: int) -> tuple[list[int], list[float]]:
@@ -136,15 +105,17 @@ def test_streams_and_stop_strings_agree_with_generate(model: Decoder) -> None:
             assert "".join(engine.stream("é€", stopped)) == cut.text
 
 
-def test_streamed_pieces_are_whole_characters(model: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streamed_pieces_are_whole_characters() -> None:
     class Bytes(ByteTokenizer):
         def decode_bytes(self, ids: Any, skip_special_tokens: bool = False) -> bytes:
             return bytes(ids)
 
-    tokens = [torch.tensor([byte]) for byte in "aé€😀".encode()]  # whatever the model would have chosen
-    monkeypatch.setattr("seedbed.generation.engine._Batch.steps", lambda batch: iter(tokens))
-    engine = Engine(model, Bytes(), eos_token_ids=())
-    assert list(engine.stream([1], Sampling(max_new_tokens=12))) == ["a", "é", "€", "😀"]
+    request = Request("request", Prompt(np.array([1])), Sampling(), (0,), 12, tokenizer=Bytes())  # type: ignore[arg-type]
+    pieces = []
+    for byte in "aé€😀".encode():
+        request.add(byte, 0.0)
+        pieces.append(request.take())
+    assert [piece for piece in pieces if piece] == ["a", "é", "€", "😀"]
 
 
 def test_the_context_ends_a_request_and_bounds_a_prompt(model: Decoder) -> None:
@@ -173,9 +144,9 @@ def test_other_misuse_is_named(model: Decoder) -> None:
         lambda: Engine(model).generate(["text"], GREEDY),
         lambda: Engine(model).generate([[1]], Sampling(stop=("x",))),
         lambda: list(Engine(model).stream([1])),
-        lambda: Engine(model, cache="window"),  # type: ignore[arg-type]
+        lambda: Engine(model, cache="ring"),  # type: ignore[arg-type]
     ):
-        with pytest.raises(ConfigError, match=r"tokenizer|window"):
+        with pytest.raises(ConfigError, match=r"tokenizer|'window'"):
             call()
     broken = Decoder(model.config)
     torch.nn.init.constant_(broken.norm.weight, float("nan"))

@@ -1,7 +1,11 @@
-"""Generation: an engine with a key-value cache, and how tokens are chosen."""
+"""Generation: an engine with continuous batching, how tokens are chosen, guessed ahead and constrained, and beams."""
 
-from .engine import Engine, Generation, greedy
+from .engine import Engine, greedy
 from .export import GgufFile, export_gguf
+from .requests import Generation, Request
 from .sampling import Sampling
+from .speculative import DraftModel, Lookup
 
-__all__ = ["Engine", "Generation", "GgufFile", "Sampling", "export_gguf", "greedy"]
+__all__ = [
+    "DraftModel", "Engine", "Generation", "GgufFile", "Lookup", "Request", "Sampling", "export_gguf", "greedy",
+]  # fmt: skip

@@ -88,6 +88,28 @@ class KeyValueCache:
         some._placement = None
         return some
 
+    def grow(self, rows: int, capacity: int) -> None:
+        """Make room for more rows, and of a full cache for more tokens in each. Views made before are void."""
+        assert self.slots is None, "a view cannot grow"
+        old = self._layouts
+        self._layouts = self.layout.layouts(self.config, capacity)
+        assert all(
+            new == before or not (new.ring or before.ring) for new, before in zip(self._layouts, old, strict=True)
+        )
+        for blocks in self._all_blocks():
+            for layer, block in enumerate(blocks):
+                wider = block.new_zeros(rows, self._layout_of(layer).columns, *block.shape[2:])
+                wider[: block.shape[0], : block.shape[1]] = block
+                blocks[layer] = wider
+        more = rows - len(self._known)
+        self._lengths = torch.cat((self._lengths, self._lengths.new_zeros(more)))
+        self._known += [0] * more
+        self._rows, self.capacity = range(rows), capacity
+
+    @property
+    def rows(self) -> int:
+        return len(self._rows)
+
     @property
     def lengths(self) -> Tensor:
         """Tokens in each row (B,), int64: of a view a copy."""

@@ -77,6 +77,14 @@ class CacheConfig(Config):
         ring = self._ring(self.window, 0, capacity)
         return ring, ring
 
+    def kept(self, model: ModelConfig) -> int | None:
+        """Tokens of a row that any layer can still see in the end; None: all."""
+        if self.kind == "sinks":
+            return self.sinks + self.window
+        if self.kind == "full" or any(not model.windowed(layer) for layer in range(model.layers) if model.window):
+            return None
+        return model.window + model.sink_tokens if model.window else self.window
+
     def _ring(self, window: int, sinks: int, capacity: int, moving: bool = False) -> Layout:
         ring = window - 1 + self.slack
         if moving:
