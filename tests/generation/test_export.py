@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 from typer.testing import CliRunner
 
@@ -185,6 +187,44 @@ def test_texts_are_the_same_ids(pattern: str, whole_words: bool, languages: list
 
         plain = tokenizer.with_roles(chat_template=template)
         assert chat.render(plain, messages) == chat.render(tokenizer, messages)
+
+
+def sentencepiece_tokenizer(lines: list[str], path: Path, **options: Any) -> Tokenizer:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, vocab_size=3000, minloglevel=2, hard_vocab_limit=False,
+        character_coverage=0.99, **options,
+    )  # fmt: skip
+    path.write_bytes(model.getvalue())
+    return Tokenizer.from_sentencepiece(path)
+
+
+WHOLE = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, "byte_fallback": True}
+
+
+@pytest.mark.parametrize("options", [{"model_type": "bpe", **WHOLE}, {"model_type": "unigram"}], ids=str)
+def test_texts_are_the_same_ids_of_sentencepiece(options: dict[str, Any], languages: list[str], tmp_path: Path) -> None:
+    tokenizer = sentencepiece_tokenizer(languages[::2], tmp_path / "spm.model", **options)
+    model = decoder(vocab_size=tokenizer.vocab_size, hidden_size=32, layers=1)
+    with opened(export_gguf(model, tokenizer, tmp_path / "model.gguf").path, vocab_only=True) as llama:
+        for text in (*languages, *PIECES, " lead", "▁a", "a ▁ b"):
+            for special in (True, False):
+                expected = tokenizer.encode(text, parse_special=special).tolist()
+                assert llama.tokenize(text.encode(), add_bos=False, special=special) == expected
+
+
+def test_sentencepiece_models_that_llama_cpp_reads_otherwise_are_refused(tmp_path: Path) -> None:
+    for number, (options, message) in enumerate(
+        [
+            ({"user_defined_symbols": ["fox"]}, "pieces that a user defined"),
+            ({"treat_whitespace_as_suffix": True}, "spaces to stand before"),
+            ({"model_type": "bpe"}, "changes no text and falls back on bytes"),
+            ({"add_dummy_prefix": False}, "joins spaces"),
+        ]
+    ):
+        tokenizer = sentencepiece_tokenizer(TEXTS, tmp_path / f"{number}.model", **options)
+        with pytest.raises(ConfigError, match=message):
+            export_gguf(decoder(), tokenizer, tmp_path / "model.gguf")
 
 
 def test_files_without_a_tokenizer_take_ids(ids: list[int], tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The tokenizer in a GGUF file: what of ours llama.cpp encodes to the same ids, and how the file says it.
 
 llama.cpp knows byte-level BPE by the name of its pre-tokeniser ("gpt2" models), SentencePiece's BPE with bytes to fall
-back on ("llama") and SentencePiece's Unigram ("t5").
+back on ("llama") and SentencePiece's Unigram ("t5"). Of the last it sums scores in double precision, as `tokenizers`
+does, and `sentencepiece` in single: where two ways to cut a word score the same but for that, they may differ.
 """
 
 from __future__ import annotations
@@ -78,28 +79,31 @@ def _add_byte_level(writer: gguf.GGUFWriter, model: ByteLevelBPE) -> None:
 
 def _add_sentencepiece(writer: gguf.GGUFWriter, model: SentencePiece) -> None:
     file, rules = model.file, model.file.normalization
-    if file.whitespace_as_suffix:
-        _refuse("llama.cpp reads spaces before words, and this model writes them behind", "Train one with them before,")
+    if file.whitespace_as_suffix or any(piece.kind == Kind.USER_DEFINED for piece in file.pieces):
+        _refuse(
+            "llama.cpp takes pieces that a user defined out of the text before all else, and spaces to stand before "
+            "words, and this model does not",
+            "Train one without user-defined symbols and with spaces before words,",
+        )
     if file.algorithm == Algorithm.BPE:
-        if rules.charsmap or rules.remove_extra_whitespaces:
+        if rules.charsmap or rules.remove_extra_whitespaces or not file.byte_fallback:
             _refuse(
-                "llama.cpp changes no text before SentencePiece's BPE, and this model's normaliser does",
-                "Train one with the normalisation 'identity' that leaves white space as it is,",
-            )
-        if not file.byte_fallback:
-            _refuse(
-                "llama.cpp's SentencePiece BPE falls back on bytes, and this model does not", "Train one that does,"
+                "llama.cpp's SentencePiece BPE changes no text and falls back on bytes, and this model does otherwise",
+                "Train one with the normalisation 'identity', all white space kept, and byte_fallback,",
             )
         writer.add_tokenizer_model("llama")
-        writer.add_tokenizer_pre("default")
     else:
-        if file.byte_fallback:
-            _refuse("llama.cpp's Unigram does not fall back on bytes, and this model does", "Train one that does not,")
+        if file.byte_fallback or not (rules.add_dummy_prefix and rules.remove_extra_whitespaces):
+            _refuse(
+                "llama.cpp's Unigram joins spaces, puts one before the text and has no bytes to fall back on, and this "
+                "model does otherwise",
+                "Train one with the normaliser's defaults and without byte_fallback,",
+            )
         writer.add_tokenizer_model("t5")
-        writer.add_tokenizer_pre("default")
-        writer.add_remove_extra_whitespaces(rules.remove_extra_whitespaces)
+        writer.add_remove_extra_whitespaces(True)
         if rules.charsmap:
             writer.add_precompiled_charsmap(rules.charsmap)
+    writer.add_tokenizer_pre("default")
     writer.add_add_space_prefix(rules.add_dummy_prefix)
 
 
