@@ -78,20 +78,21 @@ def _build(folder: Path) -> Path:
     return target
 
 
-def main(module: str, what: str, make: Callable[..., Fuzzer], kinds: Sequence[str] = ()) -> None:
+def main(module: str, what: str, make: Callable[..., Fuzzer], kinds: Sequence[str] = (), native: bool = True) -> None:
     """The command line of a fuzzing benchmark: builds, and runs `module` in that build.
 
     Args:
         make: a fuzzer in a folder; where there are `kinds`, also of the `only` kinds that were asked for.
+        native: what is fuzzed is native code of this package; other code needs no build with sanitizers.
     """
-    parser = argparse.ArgumentParser(description=f"Fuzz {what} under sanitizers.")
+    parser = argparse.ArgumentParser(description=f"Fuzz {what}{' under sanitizers' if native else ''}.")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--first", type=int, default=0, help="the seed of the first round")
     parser.add_argument("--plain", action="store_true", help="in this process, without sanitizers")
     if kinds:
         parser.add_argument("--only", nargs="+", choices=kinds, default=[*kinds])
     options = parser.parse_args()
-    if options.plain:
+    if options.plain or not native:
         run(functools.partial(make, only=options.only) if kinds else make, options.minutes, options.first)
         return
     compiler = os.environ.get("CXX") or shutil.which("g++") or "c++"

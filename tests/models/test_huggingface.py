@@ -241,6 +241,12 @@ def saved(path: Path, model: Any = None) -> tuple[dict[str, Any], dict[str, Tens
         ({"attention_bias": True}, "attention_bias"),
         ({"eos_token_id": 60}, "eos_token_id"),
         ({"eos_token_id": {"a": []}}, "eos_token_id"),
+        ({"quantization_config": {"bits": 4}}, "'quantization_config' is .*not known here"),
+        ({"layer_types": ["full_attention", "linear_attention"]}, "'layer_types' holds 'linear_attention'"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "'partial_rotary_factor' is 0.5"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "mixed": 1}}, "'mixed' is 1"),
+        ({"rope_theta": float("nan"), "rope_parameters": None}, "'rope_theta'"),
+        ({"rms_norm_eps": float("inf")}, "'norm_epsilon'"),
     ],
 )
 def test_configs_that_cannot_be_used_name_the_key(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -259,7 +265,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match="not a whole safetensors file"):
             load_model(tmp_path)
     save_file({**tensors, "model.norm.weight": tensors["model.norm.weight"].double()}, weights)
-    with pytest.raises(FormatError, match=r"'model.norm.weight' is torch.float64"):
+    with pytest.raises(FormatError, match=r"'model.norm.weight' is of dtype F64"):
         load_model(tmp_path)
     save_file({**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"] + 1}, weights)
     with pytest.raises(FormatError, match=r"differs from 'model\.embed_tokens\.weight'"):
@@ -277,6 +283,87 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         settings.write_text(text)
         with pytest.raises(FormatError):
             load_model(tmp_path)
+
+
+def sharded(path: Path) -> dict[str, Any]:
+    save_model(Decoder(config()), path, shard_bytes=1 << 12)
+    return json.loads((path / "model.safetensors.index.json").read_text())
+
+
+@pytest.mark.parametrize("file", ["../other.safetensors", "/tmp/other.safetensors", "a/b", "..", "", "a\0b"])
+def test_shards_outside_of_the_directory_are_refused(file: str, tmp_path: Path) -> None:
+    index = sharded(tmp_path)
+    index["weight_map"]["model.norm.weight"] = file
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(FormatError, match=r"index\.json: .*lies outside the directory"):
+        load_model(tmp_path)
+
+
+def test_shards_that_are_not_as_the_index_says_are_refused(tmp_path: Path) -> None:
+    index = sharded(tmp_path)
+    path, norm = tmp_path / "model.safetensors.index.json", "model.norm.weight"
+    for change, message in (
+        ({norm: "model-9.safetensors"}, r"model-9\.safetensors: no such file"),
+        ({norm: next(iter(index["weight_map"].values()))}, f"'{norm}' is not in|does not say that '{norm}'"),
+        ({"model.extra": index["weight_map"][norm]}, r"'model\.extra' is not in"),
+        ({norm: 3}, "must map tensors to file names"),
+    ):
+        path.write_text(json.dumps({**index, "weight_map": {**index["weight_map"], **change}}))
+        with pytest.raises(FormatError, match=message):
+            load_model(tmp_path)
+    files = list(index["weight_map"].values())
+    unnamed = next(name for name, file in index["weight_map"].items() if files.count(file) > 1)
+    path.write_text(json.dumps({"weight_map": {k: v for k, v in index["weight_map"].items() if k != unnamed}}))
+    with pytest.raises(FormatError, match=f"does not say that '{unnamed}'"):
+        load_model(tmp_path)
+
+
+def test_nothing_is_read_before_all_is_known_to_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, tensors = saved(tmp_path)
+    monkeypatch.setattr("seedbed.models.weight_files.WeightFiles.read", lambda self: pytest.fail("was read"))
+    giant = {"hidden_size": 1 << 17, "vocab_size": 1 << 23, "intermediate_size": 1 << 19}
+    (tmp_path / "config.json").write_text(json.dumps({**values, **giant}))
+    with pytest.raises(FormatError, match=r"has shape \(32,\), and config.json asks for \(131072,\)"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    for dtype in (torch.float64, torch.int64, torch.float8_e4m3fn):
+        save_file({**tensors, "model.norm.weight": torch.zeros(32).to(dtype)}, tmp_path / "model.safetensors")
+        with pytest.raises(FormatError, match=r"model\.safetensors: 'model\.norm\.weight' is of dtype"):
+            load_model(tmp_path)
+
+
+def test_a_gigabyte_of_config_is_not_read(tmp_path: Path) -> None:
+    saved(tmp_path)
+    with open(tmp_path / "config.json", "r+b") as handle:
+        handle.truncate(1 << 30)
+    with pytest.raises(FormatError, match=r"is 1,073,741,824 bytes long, and at most 1,048,576 are read"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("shard_bytes", [None, 1 << 13])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_models_are_saved_in_other_dtypes_and_in_parts(
+    dtype: torch.dtype, shard_bytes: int | None, ids: Tensor, tmp_path: Path
+) -> None:
+    model = shaken(Decoder(config()))
+    save_model(model, tmp_path)
+    save_model(model, tmp_path, dtype=dtype, shard_bytes=shard_bytes)
+    expected = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+    again = load_model(tmp_path)
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in expected.items())
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert theirs.dtype == dtype
+    torch.testing.assert_close(again.float()(ids), theirs.float()(ids).logits, atol=1e-5, rtol=0)
+    sizes = [path.stat().st_size for path in tmp_path.glob("*.safetensors")]
+    assert len(sizes) == 1 if shard_bytes is None else len(sizes) > 3 and max(sizes) < shard_bytes + 2048
+
+
+def test_numbers_too_large_for_a_dtype_are_not_saved(tmp_path: Path) -> None:
+    model = Decoder(config())
+    with torch.no_grad():
+        model.embedding.weight[3, 3] = 1e6
+    with pytest.raises(FormatError, match=r"'model\.embed_tokens\.weight' holds numbers too large for float16"):
+        save_model(model, tmp_path, dtype=torch.float16)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from ..core.json_files import json_bytes, read_json
 from ..core.randomness import torch_generator
 from ..models import Decoder, Encoder
 from ..models.feedforward import Linear
-from ..models.huggingface import module_paths, read_safetensors
+from ..models.huggingface import module_paths
+from ..models.weight_files import read_safetensors
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 

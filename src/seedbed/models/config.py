@@ -11,6 +11,7 @@ from ..core.config import Config
 # Bounds far above any published model: a hostile config is refused before anything is allocated.
 _Width = Annotated[int, Field(ge=1, le=1 << 18)]
 _Length = Annotated[int, Field(ge=1, le=1 << 24)]
+_Theta = Annotated[float, Field(gt=1, le=1e30)]
 
 GATED = ("swiglu", "geglu", "geglu_tanh")
 # What a kind of model is unless its config says otherwise: Qwen3, BERT, and the transformer of Vaswani et al. 2017.
@@ -99,9 +100,9 @@ class ModelConfig(Config):
     scale_scores: bool = True  # by 1 / sqrt(head_dim)
     # Positions and embeddings
     positions: Literal["rotary", "learned", "sinusoidal", "alibi", "relative", "none"] = "rotary"
-    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
+    rope_theta: _Theta = 10_000.0
     rope_scaling: RopeScaling | None = None
-    local_rope_theta: Annotated[float, Field(gt=0)] | None = None  # of layers with a window, where it differs
+    local_rope_theta: _Theta | None = None  # of layers with a window, where it differs
     relative_buckets: Annotated[int, Field(ge=4, le=4096, multiple_of=4)] = 32
     relative_distance: _Length = 128
     tie_embeddings: bool = True
@@ -145,6 +146,11 @@ class ModelConfig(Config):
             raise ValueError(f"experts_per_token ({self.experts_per_token}) is more than experts ({self.experts})")
         if (self.sink_tokens or self.global_every or self.local_rope_theta) and not self.window:
             raise ValueError("sink_tokens, global_every and local_rope_theta need a window")
+        if self.positions == "relative" and self.relative_distance <= self.relative_buckets // 2:
+            raise ValueError(
+                f"relative_distance ({self.relative_distance}) must be more than half of the relative_buckets"
+                f" ({self.relative_buckets}): those are of one distance each"
+            )
         if self.latent and (self.kind != "decoder" or self.positions != "rotary" or self.qk_norm):
             raise ValueError("latent attention is for decoders with rotary positions and without qk_norm")
         if self.kind != "encoder" and (self.token_types or self.embedding_norm or self.pooler):

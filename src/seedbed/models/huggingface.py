@@ -1,7 +1,7 @@
 """Models in Hugging Face directories: `config.json`, `model.safetensors` and, for decoders, `generation_config.json`.
 
-`families` says how each architecture's config and tensor names translate; everything else is here. Only safetensors are
-read: a pickle can run code. A tensor that is unknown, missing or of another shape raises.
+`families` says how each architecture's config and tensor names translate, and weight_files.py reads what is on disk. A
+tensor that is unknown, missing or of another shape raises, and so does a key of the config that may mean another model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -23,14 +22,28 @@ from .config import ModelConfig
 from .families import FAMILIES, ConfigReader, Family, Model, family_named, family_of, plain_rope
 from .heads import SequenceClassifier
 from .transformer import Decoder, EncoderDecoder
+from .weight_files import INDEX_FILE, SINGLE_FILE, WeightFiles
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-
-def save_model(model: Model, directory: str | Path, tokenizer: Any = None) -> None:
+def save_model(
+    model: Model,
+    directory: str | Path,
+    tokenizer: Any = None,
+    *,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int | None = None,
+) -> None:
     """Write `model` (and the tokenizer's files) so that `transformers` loads it with the same outputs.
 
     The same weights give the same bytes.
+
+    Args:
+        dtype: that of the file; None: the model's own.
+        shard_bytes: weights go into several files with an index, each of at most so many bytes unless one tensor is
+            larger; None: into one file.
+
+    Raises: FormatError for a model that no architecture computes, with parameters of several dtypes, or with numbers
+        too large for `dtype`.
     """
     directory, family, config = Path(directory), family_of(model), plain_rope(model.config)
     plain = _blank(family, config, model.labels if isinstance(model, SequenceClassifier) else 0)
@@ -43,9 +56,11 @@ def save_model(model: Model, directory: str | Path, tokenizer: Any = None) -> No
     if family.pack is not None:
         tensors = family.pack(tensors, config)
     tensors = {name: tensors[name].contiguous() for name in sorted(tensors)}
-    dtype = next(iter(tensors.values())).dtype
-    if any(tensor.dtype != dtype for tensor in tensors.values()):
+    own = next(iter(tensors.values())).dtype
+    if dtype is None and any(tensor.dtype != own for tensor in tensors.values()):
         raise FormatError("the model's parameters are of different dtypes", hint="Convert it with model.to(dtype).")
+    dtype = dtype or own
+    tensors = {name: _converted(name, tensor, dtype) for name, tensor in tensors.items()}
     values: dict[str, Any] = {
         "architectures": [family.architecture],
         "model_type": family.model_type,
@@ -57,7 +72,7 @@ def save_model(model: Model, directory: str | Path, tokenizer: Any = None) -> No
         values["label2id"] = {name: int(label) for label, name in values["id2label"].items()}
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(directory / "model.safetensors", save(tensors, metadata={"format": "pt"}))
+        _write_weights(directory, tensors, shard_bytes)
         if isinstance(model, Decoder | EncoderDecoder):
             ends = {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id}
             if isinstance(model, EncoderDecoder):
@@ -66,6 +81,36 @@ def save_model(model: Model, directory: str | Path, tokenizer: Any = None) -> No
         write_atomically(directory / "config.json", json_bytes(values))
         if tokenizer is not None:
             tokenizer.save(directory)
+
+
+def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    converted = tensor.to(dtype)
+    if dtype != tensor.dtype and not torch.equal(converted.isfinite(), tensor.isfinite()):
+        raise FormatError(f"'{name}' holds numbers too large for {str(dtype).removeprefix('torch.')}")
+    return converted
+
+
+def _write_weights(directory: Path, tensors: dict[str, Tensor], shard_bytes: int | None) -> None:
+    if shard_bytes is None:
+        write_atomically(directory / SINGLE_FILE, save(tensors, metadata={"format": "pt"}))
+        return
+    shards: list[dict[str, Tensor]] = []
+    room = 0
+    for name, tensor in tensors.items():
+        if not shards or tensor.nbytes > room:
+            shards.append({})
+            room = shard_bytes
+        shards[-1][name] = tensor
+        room -= tensor.nbytes
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        write_atomically(directory / file, save(shard, metadata={"format": "pt"}))
+        weight_map |= dict.fromkeys(shard, file)
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    write_atomically(directory / INDEX_FILE, json_bytes(index))
+    (directory / SINGLE_FILE).unlink(missing_ok=True)  # of an earlier save: it would be read first
 
 
 def load_model(directory: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Model:
@@ -85,14 +130,17 @@ def load_model(directory: str | Path, *, dtype: torch.dtype | None = None, devic
             where=directory / "config.json",
             hint=f"Supported: {', '.join(FAMILIES)}.",
         )
-    tensors = _their_tensors(family, directory)
-    fields = family.read_config(ConfigReader(values, directory / "config.json"))
+    weights = _their_weights(family, directory)
+    reader = ConfigReader(values, directory / "config.json")
+    fields = family.read_config(reader)
+    reader.refuse_unknown()
     if family.refine is not None:
-        family.refine(fields, tensors)
+        family.refine(fields, weights)
     config = build(ModelConfig, fields, where=directory / "config.json")
-    # Shapes are compared before memory is taken: the config alone may claim any size.
+    # Config and files may claim any size, so memory is taken only when they claim the same.
     model = _blank(family, config, _labels(values, directory) if family.classifies else 0)
-    _assign(model, family, tensors, directory)
+    weights = _check(model, family, weights, directory)
+    _assign(model, family, weights.read())
     return model.to(device=device, dtype=dtype).eval()
 
 
@@ -109,73 +157,49 @@ def _blank(family: Family, config: ModelConfig, labels: int) -> Model:
         return family.build(config, labels)
 
 
-def _their_tensors(family: Family, directory: Path) -> dict[str, Tensor]:
+def _their_weights(family: Family, directory: Path) -> WeightFiles:
     """The tensors of a directory under the names of the whole architecture, without what is no parameter."""
-    tensors = _read_tensors(directory)
-    if family.ignored is not None:
-        tensors = {name: tensor for name, tensor in tensors.items() if not family.ignored.fullmatch(name)}
-    if family.base and not any(name.startswith(family.base) for name in tensors):
-        tensors = {family.base + name: tensor for name, tensor in tensors.items()}
-    return tensors
+    weights = WeightFiles.of_directory(directory)
+    names = [name for name in weights if family.ignored is None or not family.ignored.fullmatch(name)]
+    bare = bool(family.base) and not any(name.startswith(family.base) for name in names)
+    return weights.renamed({name: family.base + name if bare else name for name in names})
 
 
-def _assign(model: Model, family: Family, tensors: dict[str, Tensor], directory: Path) -> None:
-    wanted = {family.module_path(name): (name, meta) for name, meta in model.state_dict().items()}
-    # Some writers store a tied tensor a second time.
-    for name, original in family.tied.items():
-        if name in tensors and name not in wanted:
-            if original not in tensors or not torch.equal(tensors[name], tensors[original]):
-                raise FormatError(f"'{name}' differs from '{original}', which it is tied to", where=directory)
-            del tensors[name]
+def _check(model: Model, family: Family, weights: WeightFiles, directory: Path) -> WeightFiles:
+    """The weights of `model`, by their names, shapes and dtypes alone; what some writers store twice is left out."""
+    wanted = {family.module_path(name): meta.shape for name, meta in model.state_dict().items()}
+    repeated = [name for name in family.tied if name in weights and name not in wanted]
+    for name in repeated:
+        original = family.tied[name]
+        if original not in weights or not torch.equal(weights[name], weights[original]):
+            raise FormatError(f"'{name}' differs from '{original}', which it is tied to", where=directory)
+    weights = weights.without(repeated)
+    found = weights.blank()
     if family.unpack is not None:
-        tensors = family.unpack(tensors, model.config)
-    missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+        try:
+            found = family.unpack(found, model.config)
+        except FormatError as error:
+            raise FormatError(error.message, where=directory) from None
+    missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing or unknown:
         parts = [
             f"{word} tensors: {_some(names)}" for word, names in (("missing", missing), ("unknown", unknown)) if names
         ]
         raise FormatError("; ".join(parts), where=directory)
-    for name, (_, meta) in wanted.items():
-        if tensors[name].shape != meta.shape:
-            shapes = f"{tuple(tensors[name].shape)}, and config.json asks for {tuple(meta.shape)}"
+    for name, shape in wanted.items():
+        if found[name].shape != shape:
+            shapes = f"{tuple(found[name].shape)}, and config.json asks for {tuple(shape)}"
             raise FormatError(f"'{name}' has shape {shapes}", where=directory)
-        if tensors[name].dtype not in _DTYPES.values():
-            raise FormatError(
-                f"'{name}' is {tensors[name].dtype}", where=directory, hint=f"Supported: {', '.join(_DTYPES)}."
-            )
-    model.load_state_dict({ours: tensors[name] for name, (ours, _) in wanted.items()}, strict=True, assign=True)
+    return weights
+
+
+def _assign(model: Model, family: Family, tensors: dict[str, Tensor]) -> None:
+    if family.unpack is not None:
+        tensors = family.unpack(tensors, model.config)
+    named = {name: tensors[family.module_path(name)] for name in model.state_dict()}
+    model.load_state_dict(named, strict=True, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-
-
-def _read_tensors(directory: Path) -> dict[str, Tensor]:
-    """All tensors of `model.safetensors`, or of the files that `model.safetensors.index.json` names."""
-    index = directory / "model.safetensors.index.json"
-    files = ["model.safetensors"]
-    if not (directory / files[0]).exists() and index.exists():
-        weight_map = read_json(index, largest=1 << 26).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-            raise FormatError("'weight_map' must map tensors to file names", where=index)
-        files = sorted(set(weight_map.values()))
-        outside = [name for name in files if Path(name).name != name]
-        if outside:
-            raise FormatError(f"'{outside[0]}' lies outside the directory", where=index)
-    tensors: dict[str, Tensor] = {}
-    for name in files:
-        tensors.update(read_safetensors(directory / name))
-    return tensors
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of one file; FormatError where it is absent or damaged."""
-    try:
-        with safe_open(path, framework="pt") as handle:
-            # Copies: safetensors maps the file, which may be replaced while the model is in use.
-            return {key: handle.get_tensor(key).clone() for key in handle.keys()}  # noqa: SIM118 (not a mapping)
-    except FileNotFoundError:
-        raise FormatError("no such file", where=path, hint="Weights are read from safetensors only.") from None
-    except (SafetensorError, OSError) as error:
-        raise FormatError(f"not a whole safetensors file ({error})", where=path) from None
 
 
 def _some(names: list[str], most: int = 5) -> str:

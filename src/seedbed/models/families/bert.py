@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import cat
+from torch import Tensor, cat
 
 from ...core.errors import FormatError
 from ..config import ModelConfig
@@ -16,6 +17,7 @@ from .family import ConfigReader, Family, StackNames, Tensors
 
 
 def _read_shape(reader: ConfigReader) -> dict[str, Any]:
+    reader.value("tie_word_embeddings")  # only the head's, and its tensors tell
     return {
         "kind": "encoder",
         "vocab_size": reader.need("vocab_size", int),
@@ -65,7 +67,7 @@ def _write_bert(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _refine_bert(fields: dict[str, Any], tensors: Tensors) -> None:
+def _refine_bert(fields: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
     fields["pooler"] = "pooler.dense.weight" in tensors
 
 
@@ -132,6 +134,7 @@ BERT_MASKED = _masked(
 
 def _read_modernbert(reader: ConfigReader) -> dict[str, Any]:
     reader.refuse_unless("hidden_activation", ("gelu",))
+    reader.refuse_unless("classifier_activation", ("gelu",))
     for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"):
         reader.refuse_unless(key, (False,))
     reader.refuse_unless("decoder_bias", (True,))

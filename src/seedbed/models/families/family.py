@@ -57,7 +57,7 @@ class Family:
     ignored: re.Pattern[str] | None = None
     base: str = ""
     classifies: bool = False
-    refine: Callable[[dict[str, Any], Tensors], None] | None = None
+    refine: Callable[[dict[str, Any], Mapping[str, Tensor]], None] | None = None
     unpack: Callable[[Tensors, ModelConfig], Tensors] | None = None
     pack: Callable[[Tensors, ModelConfig], Tensors] | None = None
 
@@ -77,14 +77,43 @@ class Family:
         raise FormatError(f"'{ours}' has no place in {self.architecture}")
 
 
+# What a config.json says besides the model's shape: of its training, of generation, of the library that wrote it.
+_BESIDES = re.compile(
+    r"architectures|model_type|(torch_)?dtype|transformers_version|_name_or_path|_attn_implementation\w*|id2label|label2id"
+    r"|problem_type|finetuning_task|task_specific_params|tokenizer_class|prefix|output_past|return_dict(_in_generate)?"
+    r"|use_cache|cache_implementation|gradient_checkpointing|chunk_size_feed_forward|initializer_\w+|\w*dropout\w*|\w+_pdrop"
+    r"|(bos|eos|pad|sep|cls|mask|unk|decoder_start)_token_id|keys_to_ignore_at_inference|remove_invalid_values"
+    r"|pooler_\w+|directionality|summary_\w+|n_ctx|reorder_and_upcast_attn|is_gated_act|dense_act_fn|tie_encoder_decoder"
+    r"|pretraining_tp|max_window_layers|classifier_pooling|sparse_\w+|reference_compile|repad_logits_with_grad"
+    r"|deterministic_flash_attn"
+    r"|do_sample|(max|min)_(new_tokens|length)|num_(beams|beam_groups|return_sequences)|early_stopping|temperature|top_[kp]"
+    r"|typical_p|\w+_penalty|(encoder_)?no_repeat_ngram_size|forced_\w+_token_id|begin_suppress_tokens|output_scores"
+)
+
+
 class ConfigReader:
     """`config.json` with each key's type checked as it is read."""
 
     def __init__(self, values: Mapping[str, Any], path: Path) -> None:
         self.values, self.path = values, path
+        self._asked: set[str] = set()
+
+    def refuse_unknown(self) -> None:
+        """Raise for a key that was not asked for, unless it asks for nothing or is known not to change the outputs."""
+        for key, value in self.values.items():
+            if key not in self._asked and value and not _BESIDES.fullmatch(key):
+                raise FormatError(
+                    f"'{key}' is {value!r:.80}, and what that asks for is not known here",
+                    where=self.path,
+                    hint="Remove the key if the model computes the same without it.",
+                )
+
+    def value(self, key: str) -> Any:
+        self._asked.add(key)
+        return self.values.get(key)
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
-        value = self.values.get(key)
+        value = self.value(key)
         if value is None:
             value = default
         if value is None or (kind is float and type(value) is int):
@@ -101,7 +130,7 @@ class ConfigReader:
 
     def refuse_unless(self, key: str, allowed: tuple[Any, ...]) -> None:
         """Raise where a key asks for something that our model does not compute."""
-        value = self.values.get(key)
+        value = self.value(key)
         if value not in (None, *allowed):
             known = " or ".join(repr(choice) for choice in allowed) or "leaving it out"
             raise FormatError(
@@ -110,7 +139,7 @@ class ConfigReader:
 
     def token(self, key: str) -> int | None:
         """A token id; of a list the first, since models state there which ids end a text."""
-        value = self.values.get(key)
+        value = self.value(key)
         if isinstance(value, list) and value:
             value = value[0]
         if value is None or type(value) is int:
@@ -119,10 +148,15 @@ class ConfigReader:
 
     def rope(self, default_theta: float = 10_000.0) -> dict[str, Any]:
         """`rope_theta` and `rope_scaling` of our config."""
-        rope = ConfigReader(self.get("rope_parameters", dict) or self.get("rope_scaling", dict) or {}, self.path)
-        theta = rope.get("rope_theta", float) or self.get("rope_theta", float, default_theta)
-        kind = rope.values.get("rope_type", rope.values.get("type", "default"))
+        older = self.get("rope_scaling", dict)
+        rope = ConfigReader(self.get("rope_parameters", dict) or older or {}, self.path)
+        outer = self.get("rope_theta", float, default_theta)
+        theta = rope.get("rope_theta", float) or outer
+        kind = rope.value("rope_type") or rope.value("type") or "default"
+        rope.refuse_unless("partial_rotary_factor", (1.0,))
+        self.refuse_unless("partial_rotary_factor", (1.0,))
         if kind == "default":
+            rope.refuse_unknown()
             return {"rope_theta": theta}
         if kind not in ("linear", "yarn", "llama3"):
             known = "default, linear, yarn, llama3"
@@ -141,6 +175,7 @@ class ConfigReader:
             "low_frequency_factor": rope.get("low_freq_factor", float),
             "high_frequency_factor": rope.get("high_freq_factor", float),
         }
+        rope.refuse_unknown()
         return {
             "rope_theta": theta,
             "rope_scaling": {key: value for key, value in scaling.items() if value is not None},

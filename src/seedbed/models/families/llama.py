@@ -15,6 +15,9 @@ from .family import ConfigReader, Family, StackNames, write_rope
 def _read_decoder(reader: ConfigReader) -> dict[str, Any]:
     reader.refuse_unless("hidden_act", ("silu",))
     reader.refuse_unless("mlp_bias", (False,))
+    for kind in reader.get("layer_types", list, []):
+        if kind != "full_attention":
+            raise FormatError(f"'layer_types' holds {kind!r:.80}, which is not supported", where=reader.path)
     return {
         "kind": "decoder",
         "vocab_size": reader.need("vocab_size", int),
@@ -34,8 +37,13 @@ def _read_decoder(reader: ConfigReader) -> dict[str, Any]:
     }
 
 
-def _read_qwen3(reader: ConfigReader) -> dict[str, Any]:
+def _no_window(reader: ConfigReader) -> None:
     reader.refuse_unless("use_sliding_window", (False,))
+    reader.value("sliding_window")  # its length, if there were one
+
+
+def _read_qwen3(reader: ConfigReader) -> dict[str, Any]:
+    _no_window(reader)
     # Qwen3Config's own default, where it differs from hidden_size / heads.
     head_dim = reader.get("head_dim", int, 128)
     return {**_read_decoder(reader), "head_dim": head_dim, "qk_norm": True, "qkv_bias": _no_bias(reader)}
@@ -50,7 +58,7 @@ def _read_mistral(reader: ConfigReader) -> dict[str, Any]:
 
 
 def _read_qwen2(reader: ConfigReader) -> dict[str, Any]:
-    reader.refuse_unless("use_sliding_window", (False,))
+    _no_window(reader)
     return {**_read_decoder(reader), "qk_norm": False, "qkv_bias": True}
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from torch import equal
+from torch import Tensor, equal
 
 from ...core.errors import FormatError
 from ..config import ModelConfig
 from ..transformer import EncoderDecoder
-from .family import ConfigReader, Family, StackNames, Tensors
+from .family import ConfigReader, Family, StackNames
 
 _ACTIVATIONS = {"relu": "relu", "gated-gelu": "geglu_tanh"}
 
@@ -121,7 +122,7 @@ def _family(gated: bool) -> Family:
     )
 
 
-def _refine(fields: dict[str, Any], tensors: Tensors) -> None:
+def _refine(fields: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
     head, shared = tensors.get("lm_head.weight"), tensors.get("shared.weight")
     fields["tie_embeddings"] = head is None or (shared is not None and equal(head, shared))
 
