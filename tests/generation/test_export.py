@@ -22,7 +22,7 @@ from seedbed.core.errors import ConfigError, DataError, FormatError
 from seedbed.core.randomness import torch_generator
 from seedbed.generation import Engine, Sampling, export_gguf
 from seedbed.models import Decoder, ModelConfig, save_model
-from seedbed.tokenizers import Tokenizer, train_bpe, train_unigram
+from seedbed.tokenizers import Tokenizer, chat, train_bpe, train_unigram
 from seedbed.tokenizers.chat import CHATML
 
 from ..models.shaking import shaken
@@ -183,8 +183,6 @@ def test_texts_are_the_same_ids(pattern: str, whole_words: bool, languages: list
         template = llama.metadata["tokenizer.chat_template"]
         assert "generation %" not in template
         messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
-        from seedbed.tokenizers import chat
-
         plain = tokenizer.with_roles(chat_template=template)
         assert chat.render(plain, messages) == chat.render(tokenizer, messages)
 
@@ -286,3 +284,27 @@ def test_the_command_writes_what_the_function_writes(tokenizer: Tokenizer, tmp_p
     assert "15 in Q4_0" in result.output
     other = export_gguf(model, tokenizer, tmp_path / "two.gguf", "q4_0", name="one")
     assert other.path.read_bytes() == (tmp_path / "one.gguf").read_bytes()
+
+
+def test_transformers_generates_the_same_tokens_and_writes_the_same_chat(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = decoder(tie_embeddings=False, eos_token_id=tokenizer.token_to_id("<|im_end|>"))
+    with torch.no_grad():
+        model.embedding.weight.mul_(20)
+    save_model(model, tmp_path / "model", tokenizer)
+    arguments = ["export", "huggingface", str(tmp_path / "model"), "--out", str(tmp_path / "out"), "--dtype"]
+    assert CliRunner().invoke(app, [*arguments, "float8"]).exit_code == 1
+    result = CliRunner().invoke(app, [*arguments, "float32", "--shard-megabytes", "1"])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "model.safetensors.index.json").exists()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    reader = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    messages = [{"role": "user", "content": "the lazy dog?"}]
+    text = chat.render(tokenizer, messages, add_generation_prompt=True)
+    assert reader.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) == text
+    prompt = reader(text, return_tensors="pt", add_special_tokens=False)
+    assert prompt["input_ids"][0].tolist() == chat.encode(tokenizer, messages, add_generation_prompt=True)[0].tolist()
+    greedy = Sampling(temperature=0, max_new_tokens=20)
+    expected = Engine(model, tokenizer).generate([prompt["input_ids"][0].numpy()], greedy, decode=False)
+    generated = theirs.generate(**prompt, do_sample=False, max_new_tokens=20)[0, prompt["input_ids"].shape[1] :]
+    assert generated.tolist() == expected[0].ids.tolist()

@@ -1,5 +1,5 @@
-"""`seedbed export qdrant` and `seedbed import qdrant`: a run's search index to Qdrant, and back; `seedbed export gguf`:
-a model to llama.cpp."""
+"""`seedbed export qdrant` and `seedbed import qdrant`: a run's search index to Qdrant, and back; and a model to
+other engines: `seedbed export gguf` (llama.cpp) and `seedbed export huggingface` (transformers, vLLM)."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(import_app, name="import", rich_help_panel="Use a run")
     export_app.command("qdrant")(export_qdrant)
     export_app.command("gguf")(export_gguf)
+    export_app.command("huggingface")(export_huggingface)
     import_app.command("qdrant")(import_qdrant)
 
 
@@ -91,24 +92,25 @@ def export_qdrant(
             table(("vectors", "queries", "recall@10 there", "largest difference of scores"), rows)
 
 
+SourceArgument = Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run, or the directory of a model.")]
+StageOption = Annotated[str, typer.Option(help="Which model of a run: base, sft or policy.")]
+
+
 def export_gguf(
-    source: Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run, or the directory of a model.")],
+    source: SourceArgument,
     out: Annotated[Path, typer.Option(help="The file to write.")],
     type: Annotated[str, typer.Option(help="Of the weights: f32, bf16, f16, q8_0, q5_1, q5_0, q4_1 or q4_0.")] = "q8_0",
-    stage: Annotated[str, typer.Option(help="Which model of a run: base, sft or policy.")] = "policy",
+    stage: StageOption = "policy",
     tokenizer: Annotated[
         bool, typer.Option("--tokenizer/--no-tokenizer", help="Without one, llama.cpp is given ids and gives ids.")
     ] = True,
 ) -> None:
     """A decoder and its tokenizer in one GGUF file, which llama.cpp loads: the same logits, the same ids."""
-    from ..core.artifacts import open_artifact
     from ..generation.export import export_gguf
     from ..models import Decoder, load_model
-    from ..run import RUN_FILE
     from ..tokenizers import Tokenizer
 
-    if (source / RUN_FILE).exists():
-        source = open_artifact(source / stage, stage).path
+    source = _model_directory(source, stage)
     model = load_model(source)
     if not isinstance(model, Decoder):
         raise ConfigError("only decoders are written as GGUF, and this is no decoder", where=source)
@@ -117,6 +119,46 @@ def export_gguf(
     show(f"{out}: {written.bytes:,} bytes; tensors: {kinds}", style="green")
     if type.startswith("q") and "F16" in written.types:
         show("Rows that do not divide into blocks of 32 were kept in F16.", style="yellow")
+
+
+def export_huggingface(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option(help="The directory to write.")],
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16 [default: as stored].", show_default=False)
+    ] = None,
+    shard_megabytes: Annotated[
+        int | None, typer.Option(min=1, help="Weights in files of at most so much [default: one].", show_default=False)
+    ] = None,
+    stage: StageOption = "policy",
+) -> None:
+    """A model with its tokenizer as transformers and vLLM load it, in another dtype or in several files.
+
+    What a run holds is of that layout already: they load runs/NAME/policy as it is.
+    """
+    from ..models import load_model, save_model
+    from ..models.huggingface import DTYPES
+    from ..tokenizers import Tokenizer
+    from ..tokenizers.tokenizer import TOKENIZER_FILE
+
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(f"'{dtype}' is no dtype of weights", where="--dtype", hint=f"Known: {', '.join(DTYPES)}.")
+    source = _model_directory(source, stage)
+    if out.resolve() == source.resolve():
+        raise ConfigError("this is where the model is read from", where="--out", hint="Choose another directory.")
+    tokenizer = Tokenizer.load(source) if (source / TOKENIZER_FILE).exists() else None
+    shard_bytes = None if shard_megabytes is None else shard_megabytes * 1_000_000
+    wanted = None if dtype is None else DTYPES[dtype]
+    save_model(load_model(source), out, tokenizer, dtype=wanted, shard_bytes=shard_bytes)
+    files = [path for path in sorted(out.iterdir()) if path.is_file()]
+    show(f"{out}: {sum(path.stat().st_size for path in files):,} bytes in {len(files)} files", style="green")
+
+
+def _model_directory(source: Path, stage: str) -> Path:
+    from ..core.artifacts import open_artifact
+    from ..run import RUN_FILE
+
+    return open_artifact(source / stage, stage).path if (source / RUN_FILE).exists() else source
 
 
 def import_qdrant(

@@ -24,6 +24,8 @@ from .heads import SequenceClassifier
 from .transformer import Decoder, EncoderDecoder
 from .weight_files import INDEX_FILE, SINGLE_FILE, WeightFiles
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 def save_model(
     model: Model,
