@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -76,11 +76,7 @@ class SentenceEncoder:
     def fingerprint(self) -> str:
         """sha256 of all that decides a vector: weights, tokenizer, length, pooling, normalisation."""
         settings = [self.tokenizer.fingerprint, self.max_length, self.pooling, self.normalize]
-        digest = hashlib.sha256(json.dumps(settings).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
-        return digest.hexdigest()
+        return fingerprint(settings, self.model.state_dict())
 
     def encode(
         self, texts: Sequence[str] | str, normalize: bool | None = None, *, batch_size: int = 64
@@ -190,6 +186,15 @@ class SentenceEncoder:
 
             tokenizer = Tokenizer.load(directory)
         return cls(model, tokenizer, length, pooling=chosen[0], normalize=len(kinds) == len(_MODULES))
+
+
+def fingerprint(settings: Sequence[Any], tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of settings and weights."""
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
+    return digest.hexdigest()
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[list[npt.NDArray[np.int64]], int]:

@@ -23,6 +23,9 @@ class Roles:
     pad_token: str | None = None
     bos_token: str | None = None
     unk_token: str | None = None
+    cls_token: str | None = None
+    sep_token: str | None = None
+    mask_token: str | None = None
     chat_template: str | None = None
     model_max_length: int | None = None
 
@@ -43,7 +46,7 @@ class Roles:
             return cls()
         document = read_json(path, largest=LARGEST_FILE)
         found: dict[str, Any] = {}
-        for key in ("eos_token", "pad_token", "bos_token", "unk_token", "chat_template"):
+        for key in (field.name for field in dataclasses.fields(cls) if field.name != "model_max_length"):
             value = document.get(key)
             if isinstance(value, dict):  # an added token written out
                 value = value.get("content")

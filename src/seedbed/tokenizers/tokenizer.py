@@ -179,6 +179,11 @@ class Tokenizer:
         return self._role_id(self.roles.pad_token)
 
     @property
+    def mask_token_id(self) -> int | None:
+        """The token that stands for a hidden one, if there is one."""
+        return self._role_id(self.roles.mask_token)
+
+    @property
     def chat_template(self) -> str | None:
         return self.roles.chat_template
 
