@@ -86,6 +86,7 @@ void bind_text(nb::module_& m) {
   m.attr("TEXT_SCORES") = nb::tuple(names);
   m.def("text_scores", &text_scores, "texts"_a, "families"_a, "threads"_a = 1);
   m.def("clean_lines", &clean_lines, "texts"_a, "style"_a, "threads"_a = 1);
+  bind_near(m);
 }
 
 }  // namespace seedbed::text

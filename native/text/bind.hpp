@@ -3,4 +3,5 @@
 
 namespace seedbed::text {
 void bind_text(nanobind::module_& m);
+void bind_near(nanobind::module_& m);
 }

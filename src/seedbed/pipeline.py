@@ -75,12 +75,12 @@ class Road:
 
 
 def curate(road: Road) -> Artifact:
-    from .curation import curate_corpus, fingerprint_sources
+    from .curation import corpus_inputs, curate_corpus
 
     config = road.recipe.curation
     return road.build(
         "corpus", config, (), lambda work: curate_corpus(config, road.sources, work),
-        sources=fingerprint_sources(road.sources),
+        **corpus_inputs(config, road.sources),
     )  # fmt: skip
 
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from seedbed import _native
 from seedbed.core.config import build
 from seedbed.core.errors import ConfigError
+from seedbed.curation.config import CurationConfig
 from seedbed.curation.filters import SCORE_NAMES, Broken, decide, measure, rule_names, rules_of
 from seedbed.curation.normalize import normalize
-from seedbed.curation.pipeline import CurationConfig
 from seedbed.curation.presets import PRESETS
 
 _PROSE = PRESETS["prose"].rules

@@ -4,10 +4,11 @@
 >>> report = curate(sources=["docs/"], out="corpus", preset="prose")
 """
 
+from .config import CurationConfig
 from .corpus import SPLITS, Corpus
-from .pipeline import CurationConfig, curate_corpus
+from .pipeline import curate_corpus
 from .python_docs import PYTHON_DOCS
-from .report import CurationReport, curate
+from .report import CurationReport, corpus_inputs, curate
 from .sources import check_sources, fingerprint_sources
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "CurationConfig",
     "CurationReport",
     "check_sources",
+    "corpus_inputs",
     "curate",
     "curate_corpus",
     "fingerprint_sources",

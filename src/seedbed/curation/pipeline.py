@@ -1,121 +1,151 @@
-"""Curation as one stream: read, normalise, cut into sections, decide, split; every decision accounted for."""
+"""Curation as one stream: read, normalise, cut into sections, decide, find duplicates, split; all accounted for."""
 
 from __future__ import annotations
 
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+import numpy as np
+from numpy.typing import NDArray
 
+from .. import _native
 from ..core.artifacts import Workspace
-from ..core.config import Config
 from ..core.console import progress
-from ..core.errors import ConfigError, DataError
-from .blobs import READABLE, ReadingConfig
+from ..core.devices import cpu_count
+from .account import Account
+from .config import CurationConfig
 from .corpus import SPLITS
-from .dedup import ExactDuplicates, text_digest
-from .documents import Document, Rejection, reject, row_of_document, row_of_rejection
-from .filters import SCORE_NAMES, Broken, decide, measure, rules_of
-from .language import detect_language
+from .dedup import text_digest
+from .documents import Document, Rejection, row_of_document, row_of_rejection
+from .filters import SCORE_NAMES
+from .judge import Judge
+from .near_duplicates import Clusters, Parameters, Signatures, find_clusters
 from .normalize import normalize
 from .presets import preset_named
 from .sections import split_sections
 from .sources import read_sources
-from .splits import SplitConfig, assign_splits, draw
-from .storage import CORPUS_COLUMNS, REJECTED_COLUMNS, SCORE_COLUMNS, PartWriter, read_rows
+from .splits import assign_splits, draw
+from .storage import CLUSTER_COLUMNS, CORPUS_COLUMNS, REJECTED_COLUMNS, SCORE_COLUMNS, PartWriter, read_rows
 
-_EXAMPLES = 3
 _BATCH_DOCUMENTS, _BATCH_CHARACTERS = 512, 4 << 20
-_TOP_LANGUAGES = 20
+_FOLDERS = (*SPLITS, "rejected", "scores", "clusters")
 
-
-class CurationConfig(Config):
-    """
-    Attributes:
-        preset: set of quality rules, see presets.PRESETS.
-        rules: bounds on top of the preset's, `{"min_characters": 20}`; null switches a rule off.
-        deduplicate: whether of exactly equal texts only the first is kept.
-        max_document_characters: longer documents are cut into sections; null keeps them whole.
-        reading: how sources are read.
-        split: how documents are divided. Sections are divided one by one, so that one long file gives all three
-            splits; neighbouring sections of one file may then lie in different ones.
-    """
-
-    preset: str = "prose"
-    rules: dict[str, float | None] = Field(default_factory=dict)
-    deduplicate: bool = True
-    max_document_characters: int | None = Field(default=20_000, ge=200)
-    reading: ReadingConfig = ReadingConfig()
-    split: SplitConfig = SplitConfig()
-
-    @field_validator("rules")
-    @classmethod
-    def _known_rules(cls, rules: dict[str, float | None]) -> dict[str, float | None]:
-        try:
-            rules_of("none", rules)
-        except ConfigError as error:
-            raise ValueError(error.sentence()) from None
-        return rules
+Piece = Document | Rejection
+Reject = Callable[[Rejection], None]
 
 
 def curate_corpus(config: CurationConfig, sources: Sequence[str], workspace: Workspace) -> dict[str, Any]:
-    """Stage 1: read `sources` and write `train/`, `validation/`, `test/` and `rejected/` into the workspace.
+    """Stage 1: read `sources` and write `train/`, `validation/`, `test/`, `rejected/`, `scores/` and `clusters/`.
 
     Returns:
         Metrics: `sources` (number of files, modules or topics), `read` (documents, that is sections and rejections, and
         their bytes; of what could not be read only the excerpt kept in rejected/ counts), `kept` (documents, bytes,
         characters by split), `drops` (rule, documents, bytes and ids of examples, most frequent first), `languages`
-        (documents by code, "" where unsure).
+        (documents by code, "" where unsure), `funnel` (what is left after each step), `groups` (documents by top
+        folder), `lengths` (kept documents by length), `personal_data`, `dropped_lines`, and `near_duplicates` where
+        they were looked for.
 
     Raises:
         ConfigError: an unknown preset, rule or encoding.
         DataError: a source that is not there, nothing usable, or too little to divide.
     """
-    rules = rules_of(config.preset, config.rules)
-    lines = preset_named(config.preset).lines
-    spool = workspace.scratch / "kept"
-    for leftover in (spool, *(workspace.path / name for name in (*SPLITS, "rejected", "scores"))):
+    for leftover in (workspace.scratch / "kept", *(workspace.path / name for name in _FOLDERS)):
         shutil.rmtree(leftover, ignore_errors=True)
-    account = _Account()
-    draws: list[int] = []
-    seen = ExactDuplicates() if config.deduplicate else None
+    account = Account()
+    with PartWriter(workspace.path / "rejected", REJECTED_COLUMNS) as rejected:
+
+        def drop(rejection: Rejection) -> None:
+            account.drop(rejection)
+            rejected.add(row_of_rejection(rejection))
+
+        spool = _judge_all(config, _pieces(config, sources), workspace, account, drop)
+        account.check(len(spool.lengths))
+        if config.repeated_substring_bytes is not None:
+            spool = _without_repeats(spool, config, workspace.scratch / "unrepeated", drop)
+            account.check(len(spool.lengths))
+        preset = preset_named(config.preset)
+        parameters = config.near_duplicates.resolve(preset.near_duplicates)
+        clusters = _cluster(spool, parameters, workspace) if parameters else None
+        _write_splits(spool, clusters, parameters, config, workspace.path, account, drop)
+    metrics = account.metrics()
+    if clusters is not None:
+        sizes = clusters.sizes()
+        metrics["near_duplicates"] = {
+            "clusters": len(sizes),
+            "documents": int(sizes.sum()),
+            "largest": int(sizes[0]) if len(sizes) else 0,
+            "candidates": clusters.candidates,
+            "similar": clusters.similar,
+        }
+    return metrics
+
+
+@dataclass
+class _Spool:
+    """Documents that stay so far, in order, in a folder; their draws for the splits and their lengths in memory."""
+
+    folder: Path
+    draws: array[int]
+    lengths: array[int]
+
+    def add(self, writer: PartWriter, row: dict[str, Any], seed: int) -> None:
+        writer.add(row)
+        self.draws.append(draw(text_digest(row["text"]), seed))
+        self.lengths.append(len(row["text"]))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        return read_rows(self.folder)
+
+
+def _new_spool(folder: Path) -> _Spool:
+    shutil.rmtree(folder, ignore_errors=True)
+    return _Spool(folder, array("Q"), array("Q"))
+
+
+def _pieces(config: CurationConfig, sources: Sequence[str]) -> Iterator[Piece]:
+    """What the sources hold, normalised and in sections."""
+    for piece in read_sources(sources, config.reading):
+        if isinstance(piece, Rejection):
+            yield piece
+        else:
+            title = " ".join(normalize(piece.title).split())
+            clean = replace(piece, text=normalize(piece.text), title=title)
+            yield from split_sections(clean, config.max_document_characters)
+
+
+def _judge_all(
+    config: CurationConfig, pieces: Iterable[Piece], workspace: Workspace, account: Account, drop: Reject
+) -> _Spool:
+    judge = Judge(config, account)
+    spool = _new_spool(workspace.scratch / "kept")
     with (
-        PartWriter(spool, CORPUS_COLUMNS) as kept,
-        PartWriter(workspace.path / "rejected", REJECTED_COLUMNS) as rejected,
+        PartWriter(spool.folder, CORPUS_COLUMNS) as kept,
         PartWriter(workspace.path / "scores", SCORE_COLUMNS) as scores,
         progress("curate") as task,
     ):
-        for batch in _batches(_pieces(config, sources)):
-            for piece in batch:
-                account.read(piece)
+        for batch in _batches(pieces):
             documents = [piece for piece in batch if isinstance(piece, Document)]
-            measured = measure([document.text for document in documents], lines)
+            measured = judge.measure(documents)
             for document, row in zip(documents, measured.scores.tolist(), strict=True):
                 scores.add({"id": document.id, **dict(zip(SCORE_NAMES, row, strict=True))})
-            verdicts = iter(zip(measured.texts, decide(measured.scores, rules), strict=True))
+            verdicts = iter(judge.judge(documents, measured))
             for piece in batch:
-                judged = piece if isinstance(piece, Rejection) else _judge(piece, *next(verdicts))
-                if isinstance(judged, Document) and seen is not None:
-                    judged = _unless_duplicate(judged, seen)
-                if isinstance(judged, Document):
-                    draws.append(draw(text_digest(judged.text), config.split.seed))
-                    kept.add(row_of_document(judged, detect_language(judged.text)))
+                account.read(piece)
+                verdict = piece if isinstance(piece, Rejection) else next(verdicts)
+                if isinstance(verdict, Rejection):
+                    drop(verdict)
                 else:
-                    account.drop(judged)
-                    rejected.add(row_of_rejection(judged))
-            task.advance(len(batch), kept=len(draws))
-    account.check(len(draws))
-    split = assign_splits(draws, config.split)
-    _write_splits(spool, split.tolist(), workspace.path, account)
-    return account.metrics()
+                    spool.add(kept, row_of_document(*verdict), config.split.seed)
+            task.advance(len(batch), kept=len(spool.lengths))
+    return spool
 
 
-def _batches(pieces: Iterable[Document | Rejection]) -> Iterator[list[Document | Rejection]]:
-    batch: list[Document | Rejection] = []
+def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    batch: list[Piece] = []
     characters = 0
     for piece in pieces:
         batch.append(piece)
@@ -127,92 +157,92 @@ def _batches(pieces: Iterable[Document | Rejection]) -> Iterator[list[Document |
         yield batch
 
 
-def _pieces(config: CurationConfig, sources: Sequence[str]) -> Iterator[Document | Rejection]:
-    """What the sources hold, normalised and in sections."""
-    for piece in read_sources(sources, config.reading):
-        if isinstance(piece, Rejection):
-            yield piece
+def _without_repeats(spool: _Spool, config: CurationConfig, folder: Path, drop: Reject) -> _Spool:
+    """The spool without stretches that occur before; documents of which nothing is left go."""
+    assert config.repeated_substring_bytes is not None
+    after = _new_spool(folder)
+    with PartWriter(folder, CORPUS_COLUMNS) as kept:
+        for window in _windows(spool.rows(), config.substring_window_bytes):
+            texts = [row["text"] for row in window]
+            shorter = _native.without_repeated_substrings(texts, config.repeated_substring_bytes)
+            for row, text in zip(window, map(normalize, shorter), strict=True):
+                if text:
+                    after.add(kept, {**row, "text": text}, config.split.seed)
+                else:
+                    drop(_rejected(row, "repeated_substrings", "all of it occurs before"))
+    return after
+
+
+def _windows(rows: Iterable[dict[str, Any]], most_bytes: int) -> Iterator[list[dict[str, Any]]]:
+    window: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        length = len(row["text"].encode())
+        if window and size + length > most_bytes:
+            yield window
+            window, size = [], 0
+        window.append(row)
+        size += length + 1
+    if window:
+        yield window
+
+
+def _cluster(spool: _Spool, parameters: Parameters, workspace: Workspace) -> Clusters:
+    texts = (row["text"] for row in read_rows(spool.folder, ["text"]))
+    signatures = Signatures.write(texts, parameters, workspace.scratch / "signatures", cpu_count())
+    clusters = find_clusters(signatures, spool.lengths, parameters, cpu_count())
+    with PartWriter(workspace.path / "clusters", CLUSTER_COLUMNS) as writer:
+        member = np.bincount(clusters.first, minlength=len(clusters.first))[clusters.first] > 1
+        names = {
+            number: row["id"]
+            for number, row in enumerate(read_rows(spool.folder, ["id"]))
+            if member[number] and not clusters.dropped[number]
+        }
+        for number, row in enumerate(read_rows(spool.folder, ["id"])):
+            if member[number]:
+                keeper = int(clusters.keeper[number])
+                similarity, length = float(clusters.similarity[number]), spool.lengths[number]
+                writer.add({"id": row["id"], "keeper": names[keeper], "similarity": similarity, "characters": length})
+    return clusters
+
+
+def _write_splits(
+    spool: _Spool,
+    clusters: Clusters | None,
+    parameters: Parameters | None,
+    config: CurationConfig,
+    folder: Path,
+    account: Account,
+    drop: Reject,
+) -> None:
+    draws = np.array(spool.draws, np.uint64)
+    dropped: NDArray[np.bool_] = np.zeros(len(draws), bool)
+    names: dict[int, str] = {}
+    if clusters is not None and parameters is not None:
+        if config.near_duplicates.action == "drop":
+            dropped = clusters.dropped
+            wanted = set(clusters.keeper[dropped].tolist())
+            ids = (row["id"] for row in read_rows(spool.folder, ["id"]))
+            names = {number: id for number, id in enumerate(ids) if number in wanted}
         else:
-            title = " ".join(normalize(piece.title).split())
-            clean = replace(piece, text=normalize(piece.text), title=title)
-            yield from split_sections(clean, config.max_document_characters)
-
-
-def _judge(document: Document, kept_text: str, broken: Broken | None) -> Document | Rejection:
-    """The document with what is kept of its text, or why it is not kept."""
-    if not document.text.strip():
-        return reject(document, "empty", "no text is left")
-    if broken is not None:
-        return reject(document, broken.rule, broken.detail, broken.value, broken.bound)
-    if not kept_text:
-        return reject(document, "empty", "no line is left")
-    return document if kept_text == document.text else replace(document, text=kept_text)
-
-
-def _unless_duplicate(document: Document, seen: ExactDuplicates) -> Document | Rejection:
-    first = seen.first_with(text_digest(document.text), document.id)
-    return document if first is None else reject(document, "exact_duplicate", f"the same text as {first}")
-
-
-def _write_splits(spool: Path, split: Sequence[int], folder: Path, account: _Account) -> None:
+            draws = draws[clusters.first]  # a cluster has one draw, and so one split
+    split = iter(assign_splits(draws[~dropped], config.split).tolist())
     writers = [PartWriter(folder / name, CORPUS_COLUMNS) for name in SPLITS]
     with writers[0], writers[1], writers[2]:
-        for index, row in zip(split, read_rows(spool), strict=True):
-            writers[index].add(row)
-            account.keep(SPLITS[index], row)
+        for number, row in enumerate(spool.rows()):
+            if dropped[number]:
+                assert clusters is not None
+                assert parameters is not None
+                detail = f"nearly the same text as {names[int(clusters.keeper[number])]}"
+                value = float(clusters.similarity[number])
+                drop(_rejected(row, "near_duplicate", detail, value, parameters.similarity))
+            else:
+                place = next(split)
+                writers[place].add(row)
+                account.keep(SPLITS[place], row)
 
 
-class _Account:
-    """Counts what came in and where it went."""
-
-    def __init__(self) -> None:
-        self._read: Counter[str] = Counter(documents=0, bytes=0)
-        self._kept = {name: Counter(documents=0, bytes=0, characters=0) for name in SPLITS}
-        self._drops: dict[str, Counter[str]] = {}
-        self._examples: dict[str, list[Rejection]] = {}
-        self._languages: Counter[str] = Counter()
-        self._sources: set[str] = set()
-
-    def read(self, piece: Document | Rejection) -> None:
-        self._read.update(documents=1, bytes=_bytes(piece.text))
-        self._sources.add(piece.source)
-
-    def drop(self, rejection: Rejection) -> None:
-        self._drops.setdefault(rejection.rule, Counter()).update(documents=1, bytes=_bytes(rejection.text))
-        examples = self._examples.setdefault(rejection.rule, [])
-        if len(examples) < _EXAMPLES:
-            examples.append(rejection)
-
-    def keep(self, split: str, row: Mapping[str, Any]) -> None:
-        self._kept[split].update(documents=1, bytes=_bytes(row["text"]), characters=len(row["text"]))
-        self._languages[row["language"]] += 1
-
-    def check(self, kept: int) -> None:
-        """Nothing read is lost, and something is left."""
-        dropped = sum(count["documents"] for count in self._drops.values())
-        assert self._read["documents"] == kept + dropped, (self._read, kept, dropped)
-        if not self._read["documents"]:
-            raise DataError("the sources hold no documents", hint=f"Give a folder with {READABLE}.")
-        if not kept:
-            reasons = "; ".join(f"{e[0].id}: {e[0].detail}" for e in list(self._examples.values())[:3])
-            raise DataError(
-                f"nothing usable in the sources, all {dropped} documents were refused ({reasons})",
-                hint="Loosen the rules (preset none) or give other text.",
-            )
-
-    def metrics(self) -> dict[str, Any]:
-        ranked = sorted(self._drops.items(), key=lambda item: (-item[1]["documents"], item[0]))
-        return {
-            "sources": len(self._sources),
-            "read": dict(self._read),
-            "kept": {name: dict(count) for name, count in self._kept.items()},
-            "drops": [
-                {"rule": rule, **count, "examples": [example.id for example in self._examples[rule]]}
-                for rule, count in ranked
-            ],
-            "languages": dict(sorted(self._languages.items(), key=lambda item: (-item[1], item[0]))[:_TOP_LANGUAGES]),
-        }
-
-
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+def _rejected(
+    row: dict[str, Any], rule: str, detail: str, value: float | None = None, threshold: float | None = None
+) -> Rejection:
+    return Rejection(row["id"], row["source"], row["text"], rule, detail, value, threshold)

@@ -11,9 +11,10 @@ from ..core import console
 from ..core.artifacts import Artifact, build_artifact
 from ..core.config import build
 from ..core.errors import ConfigError
+from .config import CurationConfig
 from .corpus import Corpus
-from .pipeline import CurationConfig, curate_corpus
-from .sources import fingerprint_sources
+from .pipeline import curate_corpus
+from .sources import fingerprint_files, fingerprint_sources
 
 ENGINES = ("local",)
 
@@ -81,12 +82,14 @@ def curate(
 def build_corpus(config: CurationConfig, sources: Sequence[str], out: str | Path) -> Artifact:
     """The corpus artifact of `sources` at `out`."""
     return build_artifact(
-        out,
-        "corpus",
-        config,
-        {"sources": fingerprint_sources(sources)},
-        lambda workspace: curate_corpus(config, sources, workspace),
+        out, "corpus", config, corpus_inputs(config, sources), lambda work: curate_corpus(config, sources, work)
     )
+
+
+def corpus_inputs(config: CurationConfig, sources: Sequence[str]) -> dict[str, str]:
+    """Fingerprints of all files that a corpus is made from."""
+    inputs = {"sources": fingerprint_sources(sources)}
+    return inputs | ({"lists": fingerprint_files(config.files())} if config.files() else {})
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:

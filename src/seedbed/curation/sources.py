@@ -60,6 +60,21 @@ def fingerprint_sources(sources: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
+def fingerprint_files(paths: Sequence[str]) -> str:
+    """sha256 over the contents of single files, in order.
+
+    Raises:
+        DataError: one that cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            digest.update(sha256_file(Path(path)).encode())
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})", where=path) from None
+    return digest.hexdigest()
+
+
 def _content(file: Path | Rejection) -> str:
     try:
         return sha256_file(file) if isinstance(file, Path) and file.is_file() else "not a file"

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 SCORE_COLUMNS = ("id", *SCORE_NAMES)
 CORPUS_COLUMNS = ("id", "text", "title", "source", "language", "metadata")
 REJECTED_COLUMNS = ("id", "source", "text", "rule", "detail", "value", "threshold")
-_NUMBERS = {"value", "threshold", *SCORE_NAMES}
+CLUSTER_COLUMNS = ("id", "keeper", "similarity", "characters")
+_NUMBERS = {"value", "threshold", "similarity", "characters", *SCORE_NAMES}
 _GROUP_ROWS = 2_000
 _GROUP_CHARACTERS = 8 << 20
 _PART_CHARACTERS = 256 << 20
