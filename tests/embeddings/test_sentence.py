@@ -12,7 +12,6 @@ import torch
 
 from seedbed.core.errors import ConfigError, DataError, FormatError
 from seedbed.embeddings import SentenceEncoder, TruncationWarning
-from seedbed.embeddings.losses import info_nce
 from seedbed.embeddings.pooling import pool
 from seedbed.models import Encoder, ModelConfig
 
@@ -112,29 +111,3 @@ def test_pooling_ignores_padding():
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
     torch.testing.assert_close(pool(hidden, mask)[0], hidden[0, :2].mean(0))
     torch.testing.assert_close(pool(hidden, mask, "last"), torch.stack([hidden[0, 1], hidden[1, 3]]))
-
-
-@pytest.mark.parametrize("symmetric", [False, True])
-def test_info_nce_equals_sentence_transformers(symmetric):
-    from sentence_transformers import losses
-
-    queries, texts = torch.randn(7, 16, dtype=torch.double), torch.randn(7, 16, dtype=torch.double)
-    cls = losses.MultipleNegativesSymmetricRankingLoss if symmetric else losses.MultipleNegativesRankingLoss
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        peer = cls(model=torch.nn.Identity(), scale=20.0)
-        expected = peer.compute_loss_from_embeddings([queries, texts], labels=torch.zeros(7))
-    ours = info_nce(queries, texts, temperature=0.05, symmetric=symmetric) / (14 if symmetric else 7)
-    torch.testing.assert_close(ours, expected)
-
-
-def test_info_nce_leaves_out_false_negatives():
-    queries, texts = torch.randn(4, 8), torch.randn(4, 8)
-    wrong = torch.zeros(4, 4, dtype=torch.bool)
-    wrong[0, 2] = wrong[1, 1] = True
-    loss = info_nce(queries, texts, false_negatives_NM=wrong)
-    cosines = torch.cosine_similarity(queries[:, None], texts[None], dim=-1) / 0.05
-    expected = sum(
-        -cosines[i, i] + torch.logsumexp(cosines[i, [j for j in range(4) if (i, j) != (0, 2)]], 0) for i in range(4)
-    )
-    torch.testing.assert_close(loss, expected)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import string
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -26,8 +25,8 @@ from ..core.json_files import read_json
 from ..core.ragged import Ragged
 from ..core.randomness import torch_generator
 from ..models import Encoder, load_model, save_model
-from ..models.huggingface import read_safetensors
-from .sentence import TruncationWarning, fingerprint, pad, tokenize
+from ..models.weight_files import read_safetensors
+from .sentence import fingerprint, pad, tokenize, warn_of_truncation
 from .token_pooling import pool_tokens
 
 _DENSE, _LISTING, _SETTINGS = "1_Dense", "modules.json", "config_sentence_transformers.json"
@@ -138,11 +137,7 @@ class MultiVectorEncoder:
         rows, longer = tokenize(self.tokenizer, texts, length - (prefix is not None))
         if longer:
             self.truncated += longer
-            warnings.warn(
-                f"{longer:,} of {len(texts):,} texts are longer than {length} tokens; their ends are not read",
-                TruncationWarning,
-                stacklevel=4,
-            )
+            warn_of_truncation(longer, len(texts), length)
         return rows if prefix is None else [np.insert(row, self._front, prefix) for row in rows]
 
     def batch(self, rows: Sequence[npt.NDArray[np.int64]], query: bool) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -108,11 +108,7 @@ class SentenceEncoder:
         rows, longer = tokenize(self.tokenizer, texts, self.max_length)
         if longer:
             self.truncated += longer
-            warnings.warn(
-                f"{longer:,} of {len(texts):,} texts are longer than {self.max_length} tokens; their ends are not read",
-                TruncationWarning,
-                stacklevel=3,
-            )
+            warn_of_truncation(longer, len(texts), self.max_length)
         return rows
 
     def save(self, directory: str | Path) -> None:
@@ -211,6 +207,15 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[lis
         encoded = tokenizer.encode_batch(list(texts), add_special_tokens=True, max_length=max_length)
     nothing = np.array([tokenizer.token_to_id("<|endoftext|>") or 0], dtype=np.int64)
     return [row.astype(np.int64) if len(row) else nothing for row in encoded], longer
+
+
+def warn_of_truncation(longer: int, texts: int, length: int) -> None:
+    """Warn whoever called an encoder's method, which called this."""
+    warnings.warn(
+        f"{longer:,} of {texts:,} texts are longer than {length} tokens; their ends are not read",
+        TruncationWarning,
+        stacklevel=4,
+    )
 
 
 def pad(rows: Sequence[npt.NDArray[np.int64]]) -> tuple[Tensor, Tensor | None]:

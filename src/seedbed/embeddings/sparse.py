@@ -1,0 +1,193 @@
+"""Learned sparse vectors (SPLADE: Formal et al. 2021): how much every token of the vocabulary matters to a text.
+
+B texts, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..core.artifacts import write_atomically
+from ..core.errors import ConfigError, DataError, FormatError, disk_errors
+from ..core.json_files import read_json
+from ..core.ragged import Ragged
+from ..models import MaskedLanguageModel, load_model, save_model
+from .sentence import fingerprint, pad, tokenize, warn_of_truncation
+
+_POOLING = "1_SpladePooling"
+_MODULES = ("MLMTransformer", "SpladePooling")
+
+
+@dataclass(frozen=True)
+class SparseVectors:
+    """Row i has the weights `weights[i]` (float32, positive) at the token ids `tokens[i]` (uint32, rising)."""
+
+    tokens: Ragged
+    weights: Ragged
+    vocab_size: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def dense(self) -> npt.NDArray[np.float32]:
+        """(n, V)."""
+        rows = np.zeros((len(self), self.vocab_size), dtype=np.float32)
+        rows[np.repeat(np.arange(len(self)), self.tokens.lengths), self.tokens.values] = self.weights.values
+        return rows
+
+
+class SparseEncoder:
+    """Texts to sparse vectors over the tokenizer's vocabulary, whose products say how well they match.
+
+    A text's own words count, and so do words that the model would put in their place: that is what it finds and BM25
+    does not.
+
+    Args:
+        model: predicts masked tokens.
+        pooling: of the tokens' weights, "max" (SPLADE v2) or "sum" (v1).
+        max_length: tokens that are read.
+    """
+
+    def __init__(
+        self,
+        model: MaskedLanguageModel,
+        tokenizer: Any,
+        max_length: int | None = None,
+        *,
+        pooling: Literal["max", "sum"] = "max",
+    ) -> None:
+        context = model.config.context_length
+        self.max_length = context if max_length is None else max_length
+        if not 1 <= self.max_length <= context:
+            raise ConfigError(f"max_length must be between 1 and the model's context of {context}, not {max_length}")
+        if pooling not in ("max", "sum"):
+            raise ConfigError(f"pooling '{pooling}' is unknown (known: max, sum)")
+        if tokenizer.vocab_size > model.config.vocab_size:
+            raise DataError(
+                f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}: they do not "
+                "belong together"
+            )
+        self.model, self.tokenizer, self.pooling = model.eval(), tokenizer, pooling
+        self.truncated = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all that decides a vector."""
+        return fingerprint([self.tokenizer.fingerprint, self.max_length, self.pooling], self.model.state_dict())
+
+    def encode(self, texts: Sequence[str] | str, *, batch_size: int = 32, top: int | None = None) -> SparseVectors:
+        """Sparse vectors, in the order of the texts.
+
+        Warns (TruncationWarning) when texts were cut; `truncated` counts them over all calls.
+
+        Args:
+            top: keep the so many largest weights of each text; None: all.
+        """
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        tokens, longer = tokenize(self.tokenizer, listed, self.max_length)
+        if longer:
+            self.truncated += longer
+            warn_of_truncation(longer, len(listed), self.max_length)
+        found: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = [(np.zeros(0), np.zeros(0))] * len(listed)
+        order = np.argsort([len(row) for row in tokens], kind="stable")  # like lengths together: little padding
+        with torch.inference_mode():
+            for start in range(0, len(order), batch_size):
+                places = order[start : start + batch_size]
+                weights_BV = self.embed(*pad([tokens[place] for place in places])).float().cpu().numpy()
+                for place, weights in zip(places, weights_BV, strict=True):
+                    ids = np.flatnonzero(weights)
+                    if top is not None and len(ids) > top:
+                        ids = np.sort(ids[np.argsort(-weights[ids], kind="stable")[:top]])
+                    found[place] = ids, weights[ids]
+        return SparseVectors(
+            Ragged.from_rows((ids for ids, _ in found), np.uint32),
+            Ragged.from_rows((weights for _, weights in found), np.float32),
+            self.model.config.vocab_size,
+        )
+
+    def embed(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
+        """Weights (B, V), log(1 + max(0, logit)) pooled over the tokens, with gradient if there is one."""
+        # The logarithm rises, so it may wait until a maximum is found.
+        logits_BTV = self.model(ids_BT, mask_BT).relu()
+        if mask_BT is not None:
+            logits_BTV = logits_BTV * mask_BT[:, :, None]
+        return logits_BTV.amax(dim=1).log1p() if self.pooling == "max" else logits_BTV.log1p().sum(dim=1)
+
+    def explain(self, text: str, k: int = 20) -> list[tuple[str, float]]:
+        """The k tokens that weigh most in a text: what it matches on."""
+        vectors = self.encode(text)
+        order = np.argsort(-vectors.weights[0], kind="stable")[:k]
+        return [
+            (str(self.tokenizer.id_to_token(int(vectors.tokens[0][place]))), float(vectors.weights[0][place]))
+            for place in order
+        ]
+
+    def save(self, directory: str | Path) -> None:
+        """Write a directory that `sentence_transformers.SparseEncoder(directory)` opens, with equal vectors."""
+        directory = Path(directory)
+        kinds = zip(("", _POOLING), _MODULES, strict=True)
+        files = {
+            "modules.json": [
+                {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.sparse_encoder.models.{kind}"}
+                for i, (path, kind) in enumerate(kinds)
+            ],
+            "sentence_bert_config.json": {"max_seq_length": self.max_length, "do_lower_case": False},
+            "config_sentence_transformers.json": {
+                "model_type": "SparseEncoder",
+                "prompts": {},
+                "default_prompt_name": None,
+                "similarity_fn_name": "dot",
+            },
+            f"{_POOLING}/config.json": {
+                "pooling_strategy": self.pooling,
+                "activation_function": "relu",
+                "word_embedding_dimension": self.model.config.vocab_size,
+            },
+        }
+        save_model(self.model, directory, self.tokenizer)
+        with disk_errors(directory):
+            (directory / _POOLING).mkdir(exist_ok=True)
+            for name, content in files.items():
+                write_atomically(directory / name, (json.dumps(content, indent=2) + "\n").encode())
+
+    @classmethod
+    def load(cls, directory: str | Path, tokenizer: Any = None) -> Self:
+        """Open a directory of sentence-transformers' SparseEncoder.
+
+        Raises:
+            FormatError: files are missing or damaged, or ask for what is not computed here.
+        """
+        directory = Path(directory)
+        modules = read_json(directory / "modules.json", list)
+        kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
+        if kinds not in ([*_MODULES], ["Transformer", "SpladePooling"]):
+            raise FormatError(
+                f"its modules are {', '.join(kinds) or 'none'}; supported: {', '.join(_MODULES)}", where=directory
+            )
+        folder = str(modules[1].get("path", ""))
+        if Path(folder).name != folder or not folder:
+            raise FormatError(f"'{folder:.80}' lies outside the directory", where=directory / "modules.json")
+        settings = read_json(directory / folder / "config.json")
+        pooling = settings.get("pooling_strategy", "max")
+        if settings.get("activation_function", "relu") != "relu" or pooling not in ("max", "sum"):
+            raise FormatError("its pooling is not log(1 + relu), max or sum", where=directory / folder / "config.json")
+        model = load_model(directory)
+        if not isinstance(model, MaskedLanguageModel):
+            raise FormatError("its model does not predict masked tokens", where=directory)
+        length = read_json(directory / "sentence_bert_config.json").get("max_seq_length")
+        if length is not None and (not isinstance(length, int) or length < 1):
+            raise FormatError("max_seq_length is no length", where=directory / "sentence_bert_config.json")
+        if tokenizer is None:
+            from ..tokenizers import Tokenizer
+
+            tokenizer = Tokenizer.load(directory)
+        return cls(model, tokenizer, length, pooling=pooling)
