@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, DataError
 from .sampling import Sampling
 
 if TYPE_CHECKING:
@@ -38,33 +38,47 @@ class Grammars:
             ) from None
         if not eos_token_ids:
             raise ConfigError("a constrained answer needs a token that ends it", where="eos_token_ids")
-        self._library = llguidance
-        self._tokenizer = llguidance.LLTokenizer(
-            llguidance.TokenizerWrapper(_Spelled(tokenizer, eos_token_ids)), eos_token=list(eos_token_ids)
-        )
+        self._matcher, self._end = llguidance.LLMatcher, eos_token_ids[0]
+        spelled = _Spelled(tokenizer, eos_token_ids)
+        self._leading_space = spelled.leading_space
+        wrapped = llguidance.TokenizerWrapper(spelled)
+        self._tokenizer = llguidance.LLTokenizer(wrapped, eos_token=list(eos_token_ids))
 
     def matcher(self, sampling: Sampling) -> Matcher:
         """Raises: ConfigError: the schema or the expression is not valid, or asks for what is not supported."""
-        kind = self._library.LLMatcher
         if sampling.regex is not None:
-            key, grammar = "regex", kind.grammar_from_regex(sampling.regex)
+            key, expression = "regex", sampling.regex
+            grammar = self._matcher.grammar_from_regex(f"( )?({expression})" if self._leading_space else expression)
         else:
-            key, grammar = "json_schema", kind.grammar_from_json_schema(json.dumps(sampling.json_schema))
-        matcher = kind(self._tokenizer, grammar, log_level=0)
+            # Without white space of its own choosing: small models like nothing better, and never stop.
+            schema = {**(sampling.json_schema or {}), "x-guidance": {"whitespace_flexible": False}}
+            key, text = "json_schema", json.dumps(schema)
+            start = 'start: " "? value' if self._leading_space else "start: value"
+            grammar = self._matcher.grammar_from_lark(f"{start}\nvalue: %json {text}")
+        matcher = self._matcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
             raise ConfigError(f"it cannot be followed: {matcher.get_error().splitlines()[0]:.300}", where=key)
-        return Matcher(matcher)
+        return Matcher(matcher, self._end)
 
 
 class Matcher:
     """Where one answer stands in its grammar."""
 
-    def __init__(self, matcher: Any) -> None:
-        self._matcher = matcher
+    def __init__(self, matcher: Any, end: int) -> None:
+        self._matcher, self._end = matcher, end
 
     def allowed(self, vocabulary: int) -> Tensor:
-        """bool (V,): the tokens that may come next; end tokens once the answer is complete."""
-        bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
+        """bool (V,): the tokens that may come next; end tokens once the answer is complete.
+
+        Raises:
+            DataError: none may: the vocabulary cannot spell what has to follow.
+        """
+        mask = self._matcher.compute_bitmask()
+        bits = np.unpackbits(np.frombuffer(mask, dtype=np.uint8), bitorder="little")
+        # Where no token fits, llguidance has the answer end, complete or not.
+        if self._matcher.is_error() or (bits[self._end] and not self._matcher.is_accepting()):
+            hint = self._matcher.get_error()[:300] or "no token of the vocabulary spells what has to follow"
+            raise DataError(f"the answer cannot go on: {hint}")
         allowed = torch.zeros(vocabulary, dtype=torch.bool)
         size = min(vocabulary, len(bits))
         allowed[:size] = torch.from_numpy(bits[:size]).bool()
@@ -86,13 +100,13 @@ class _Spelled:
         self.eos_token_id = eos_token_ids[0]
         special = set(tokenizer.special_tokens.values()) | set(eos_token_ids)
         self.special_token_ids = sorted(special)
-        # Spelled behind another token: at the start of a text some tokenizers leave out a token's white space.
-        before = next(number for number in range(tokenizer.vocab_size) if number not in special)
-        start = len(tokenizer.decode_bytes([before]))
-        self.tokens = [
-            _NOT_TEXT + str(number).encode() if number in special else tokenizer.decode_bytes([before, number])[start:]
-            for number in range(tokenizer.vocab_size)
-        ]
+        # Spelled behind another token: at the start of a text some tokenizers leave out a token's space.
+        plain = [number for number in range(tokenizer.vocab_size) if number not in special]
+        start = len(tokenizer.decode_bytes(plain[:1]))
+        self.tokens = [_NOT_TEXT + str(number).encode() for number in range(tokenizer.vocab_size)]
+        for number in plain:
+            self.tokens[number] = tokenizer.decode_bytes([plain[0], number])[start:]
+        self.leading_space = any(tokenizer.decode_bytes([number]) != self.tokens[number] for number in plain)
 
     def __call__(self, text: str | bytes) -> list[int]:
         text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text

@@ -328,14 +328,31 @@ class Scheduler:
 
     def _choose(self, rows: list[int], logits_BV: Tensor) -> list[Request]:
         """Give each row its next token."""
-        matchers = [self._running[row].request.matcher for row in rows]
-        allowed_BV = None
-        if any(matchers):
-            allowed_BV = torch.ones(logits_BV.shape, dtype=torch.bool)
-            for place, matcher in enumerate(matchers):
-                if matcher is not None:
-                    allowed_BV[place] = matcher.allowed(logits_BV.shape[1])
-            allowed_BV = allowed_BV.to(self.device)
+        allowed_BV = self._allowed(rows, logits_BV.shape[1])
+        if allowed_BV is None:
+            return self._pick(rows, logits_BV, None)
+        # An answer that cannot go on has ended as an error, and the others go on without it.
+        ended = [request for row in rows if (request := self._running[row].request).done]
+        living = [place for place, row in enumerate(rows) if not self._running[row].request.done]
+        if not living:
+            return ended
+        return ended + self._pick([rows[place] for place in living], logits_BV[living], allowed_BV[living])
+
+    def _allowed(self, rows: list[int], vocabulary: int) -> Tensor | None:
+        """What constraints leave to each row, bool (B, V); None where no row has any."""
+        requests = [self._running[row].request for row in rows]
+        if all(request.matcher is None for request in requests):
+            return None
+        allowed_BV = torch.ones(len(rows), vocabulary, dtype=torch.bool)
+        for request, allowed_V in zip(requests, allowed_BV, strict=True):
+            if request.matcher is not None:
+                try:
+                    allowed_V[:] = request.matcher.allowed(vocabulary)
+                except DataError as error:
+                    request.fail(DataError(error.message, where=request.name))
+        return allowed_BV.to(self.device)
+
+    def _pick(self, rows: list[int], logits_BV: Tensor, allowed_BV: Tensor | None) -> list[Request]:
         ids_B, logprobs_BV = self._sampler.choose(rows, logits_BV, allowed_BV)
         return self._take(rows, ids_B, logprobs_BV)
 
