@@ -1,4 +1,5 @@
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 
 #include "index/bind.hpp"
 #include "index/bind_arrays.hpp"
@@ -60,7 +61,7 @@ void bind_multivector(nb::module_& m) {
   m.def("maxsim_halves", &maxsim_scores<std::uint16_t>, "queries"_a, "query_offsets"_a, "blocks"_a, "offsets"_a, "threads"_a,
         "Documents are IEEE halves, by their bits.");
   nb::class_<MultiVector>(m, "MultiVector")
-      .def(nb::init<std::size_t, unsigned>(), "dim"_a, "bits"_a)
+      .def(nb::init<std::size_t, unsigned, const std::string&>(), "dim"_a, "bits"_a, "spill"_a = "")
       .def("set_codec",
            [](MultiVector& self, const In<float>& centroids, const In<float>& cutoffs, const In<float>& weights) {
              self.set_codec(span(centroids), span(cutoffs), span(weights));

@@ -92,6 +92,8 @@ void MultiVector::add(const float* tokens, const std::int64_t* offsets, const st
     std::vector<float> values(fresh);
     panels_.nearest(tokens, fresh, threads, nearest.data(), values.data());
   }
+  token_centroids_.grow(before + fresh);  // both have room, or none is changed
+  codes_.grow((before + fresh) * code_bytes_);
   token_centroids_.resize(before + fresh, 0);
   codes_.resize((before + fresh) * code_bytes_, 0);
   std::copy(nearest.begin(), nearest.end(), token_centroids_.writable() + before);
@@ -111,6 +113,8 @@ void MultiVector::add(const float* tokens, const std::int64_t* offsets, const st
     list(document);
   }
   if (recent_count_ * 4 > lists_.size()) rebuild_lists();
+  if (codes_.file()) codes_.file()->settle();
+  if (token_centroids_.file()) token_centroids_.file()->settle();
 }
 
 void MultiVector::list(std::uint32_t document) {
@@ -162,6 +166,10 @@ void MultiVector::compact() {
   Array<std::uint64_t> starts;
   Array<std::uint32_t> token_centroids;
   Array<std::uint8_t> codes;
+  if (codes_.file()) {
+    codes.spill(codes_.file()->folder());
+    token_centroids.spill(codes_.file()->folder());
+  }
   std::uint64_t total = 0;
   for (std::size_t i = 0; i < labels_.size(); ++i) total += removed_[i] ? 0 : tokens_of(static_cast<std::uint32_t>(i));
   labels.resize(live_, 0);

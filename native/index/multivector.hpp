@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "index/gate.hpp"
@@ -34,7 +35,8 @@ struct MultiVectorSearch {
 
 class MultiVector {
  public:
-  MultiVector(std::size_t dim, unsigned bits);
+  // Codes lie in a file in the folder `spill`, or in memory where that is empty.
+  MultiVector(std::size_t dim, unsigned bits, const std::string& spill);
   ~MultiVector();
 
   // Once, before the first token comes in.

@@ -76,10 +76,13 @@ struct MultiVector::Workspace {
 };
 
 // Here, where a workspace is known.
-MultiVector::MultiVector(std::size_t dim, unsigned bits)
+MultiVector::MultiVector(std::size_t dim, unsigned bits, const std::string& spill)
     : dim_(dim), bits_(bits), code_bytes_(code_bytes_for(dim, bits)), stride_(code_bytes_ * (8 / bits)) {
   if (dim == 0 || (bits != 1 && bits != 2 && bits != 4)) throw std::invalid_argument("codes have 1, 2 or 4 bits");
   starts_.resize(1, 0);
+  if (spill.empty()) return;
+  codes_.spill(spill);
+  token_centroids_.spill(spill);
 }
 
 MultiVector::~MultiVector() = default;

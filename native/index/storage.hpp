@@ -1,16 +1,21 @@
-// Memory of an index: arrays that are owned and grow, or borrowed read-only from a mapped file until the first change.
+// Memory of an index: arrays that are owned and grow, in memory or in a file, or borrowed read-only from a mapped file until
+// the first change.
 #pragma once
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <span>
 #include <stdexcept>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
+
+#include "index/spill.hpp"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -32,10 +37,10 @@ class Array {
     swap(other);
     return *this;
   }
-  ~Array() { std::free(owned_); }
+  ~Array() { release(); }
 
   void borrow(std::span<const T> view) {
-    std::free(std::exchange(owned_, nullptr));
+    release();
     view_ = view.data();
     size_ = view.size();
     capacity_ = 0;
@@ -53,8 +58,25 @@ class Array {
   }
   T& at(std::size_t i) { return writable()[i]; }
 
+  // From now on in a file in `folder`; throws as SpillFile does.
+  void spill(const std::string& folder) {
+    auto file = std::make_unique<SpillFile>(folder);
+    T* const fresh = static_cast<T*>(file->grow(std::max<std::size_t>(size_, 1) * sizeof(T)));
+    if (size_) std::memcpy(fresh, view_, size_ * sizeof(T));
+    release();
+    file_ = std::move(file);
+    view_ = owned_ = fresh;
+    capacity_ = std::max<std::size_t>(size_, 1);
+  }
+  const SpillFile* file() const { return file_.get(); }
+
   void reserve(std::size_t wanted) {
     if (owned_ && wanted <= capacity_) return;
+    if (file_) {
+      view_ = owned_ = static_cast<T*>(file_->grow(wanted * sizeof(T)));
+      capacity_ = wanted;
+      return;
+    }
     constexpr std::size_t huge = std::size_t{2} << 20;
     std::size_t bytes = std::max<std::size_t>(wanted, 1) * sizeof(T);
     const std::size_t alignment = bytes >= 2 * huge ? huge : 64;
@@ -86,13 +108,21 @@ class Array {
 
   void swap(Array& other) noexcept {
     std::swap(owned_, other.owned_);
+    std::swap(file_, other.file_);
     std::swap(view_, other.view_);
     std::swap(size_, other.size_);
     std::swap(capacity_, other.capacity_);
   }
 
  private:
+  void release() {
+    if (file_) file_.reset();
+    else std::free(owned_);
+    owned_ = nullptr;
+  }
+
   T* owned_ = nullptr;
+  std::unique_ptr<SpillFile> file_;  // that the owned ones lie in, if any
   const T* view_ = nullptr;
   std::size_t size_ = 0, capacity_ = 0;
 };

@@ -193,3 +193,21 @@ def test_bad_input_changes_nothing_and_empty_input_is_answered():
             maxsim([np.ones((1, 3))], [np.ones((1, 3)), one])
     assert maxsim([], rows).shape == (0, 30)
     assert maxsim(rows[:2], []).shape == (2, 0)
+
+
+def test_codes_in_a_file_are_the_codes_in_memory(tmp_path):
+    rows = documents(300)
+    spilled, held = (MultiVectorIndex(DIM, spill=folder).train(rows) for folder in (tmp_path, None))
+    for index in (spilled, held):
+        for start in range(0, 300, 60):
+            index.add(rows[start : start + 60])
+        index.remove(range(0, 300, 3))
+    assert list(tmp_path.iterdir()) == []
+    queries = [row for row in rows[:20] if len(row)]
+    for one, other in zip(spilled.search(queries), held.search(queries), strict=True):
+        np.testing.assert_array_equal(one, other)
+    spilled.save(tmp_path / "spilled")
+    held.save(tmp_path / "held")
+    assert (tmp_path / "spilled").read_bytes() == (tmp_path / "held").read_bytes()
+    with pytest.raises(ConfigError, match="No such file"):
+        MultiVectorIndex(DIM, spill=tmp_path / "missing")

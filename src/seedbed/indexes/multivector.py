@@ -103,11 +103,14 @@ class MultiVectorIndex:
         bits: of a component's code: 1, 2 or 4.
         centroids: None for 2^floor(log2(16 sqrt(tokens))) of the tokens that it learns from (ColBERTv2).
         memory: most bytes that training and encoding may take beside the index itself.
+        spill: folder in which a file without a name takes the codes, for indexes larger than memory; some ten bytes a
+            token stay in memory, and searches read the codes of their candidates from the file. Saved and loaded with
+            mmap=True, an index lies in its file in the same way.
         seed: of the sample and of k-means.
         threads: for training and adding; None for all processors.
 
     Raises:
-        ConfigError: a number lies outside its range.
+        ConfigError: a number lies outside its range, or nothing can be written in `spill`.
     """
 
     kind = "multivector"
@@ -119,6 +122,7 @@ class MultiVectorIndex:
         *,
         centroids: int | None = None,
         memory: int = 1 << 30,
+        spill: str | Path | None = None,
         seed: int = 0,
         threads: int | None = None,
     ) -> None:
@@ -130,7 +134,10 @@ class MultiVectorIndex:
         self.memory = check_size("memory", memory, 1 << 20, 1 << 60)
         self.seed = check_size("seed", seed, 0, (1 << 63) - 1)
         self.threads = threads
-        self._store = _native.MultiVector(self.dim, self.bits)
+        try:
+            self._store = _native.MultiVector(self.dim, self.bits, "" if spill is None else str(spill))
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         self._highest = -1
         self._changing = threading.Lock()
 
