@@ -5,8 +5,9 @@
 bm25: 100,000 real sentences, and as many passages of 60 words, asked runs of 2 to 10 words out of them, k = 10; from
 strings to ids, and for the peer from terms to ids alone, too. maxsim: exact scores of 128 abstracts for each query.
 plaid: Cranfield's abstracts and sentences by MiniLM's token vectors; queries per second beside nDCG@10, build time and
-the memory that building grows by at most, each in a process of its own. Rounds are interleaved; every peer runs with
-several settings.
+the memory that building grows by at most, each in a process of its own. fast-plaid works only with the release of torch
+that the end of its version names (1.7.0.2110: 2.11), and ends the process with another: run that part where both are
+installed. Rounds are interleaved; every peer runs with several settings.
 """
 
 from __future__ import annotations
@@ -194,8 +195,11 @@ def build_one(args: argparse.Namespace) -> None:
     if args.build == "seedbed":
 
         def work() -> None:
-            index = MultiVectorIndex(token_vectors.DIM, 4, threads=args.threads[-1], memory=64 << 20)
-            index.add(rows)
+            index = MultiVectorIndex(
+                token_vectors.DIM, 4, threads=args.threads[-1], memory=args.memory << 20, spill=args.cache
+            )
+            index.train(rows)
+            index.add(iter(rows))
             index.save(folder)
     else:
         import torch
@@ -225,7 +229,7 @@ def plaid(args: argparse.Namespace) -> dict[str, Any]:
         kept = args.cache / f"{who}.build.json"
         if not kept.exists():
             command = [sys.executable, "-m", "benchmarks.indexes_text", "--build", who, "--cache", str(args.cache)]
-            command += ["--threads", str(max(args.threads))]
+            command += ["--threads", str(max(args.threads)), "--memory", str(args.memory)]
             kept.write_text(
                 subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
             )
@@ -236,7 +240,7 @@ def plaid(args: argparse.Namespace) -> dict[str, Any]:
     assert isinstance(ours, MultiVectorIndex)
     theirs = search.FastPlaid(index=str(args.cache / "fast-plaid.multivector"), device="cpu")
     queries = list(vectors.queries)
-    padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(np.array(row)) for row in queries], batch_first=True)
+    tensors = [torch.from_numpy(np.array(row)) for row in queries]
 
     def quality(ids: Any) -> float:
         return retrieval.ndcg(ids, collection.relevant, K)
@@ -245,7 +249,7 @@ def plaid(args: argparse.Namespace) -> dict[str, Any]:
         return ours.search(queries, K, probes=probes, candidates=candidates, threads=threads)[1]
 
     def their_ids(probes: int, candidates: int) -> Any:
-        found = theirs.search(padded, top_k=K, n_ivf_probe=probes, n_full_scores=candidates, show_progress=False)
+        found = theirs.search(tensors, top_k=K, n_ivf_probe=probes, n_full_scores=candidates, show_progress=False)
         return [[document for document, _ in row] for row in found]
 
     best = np.argsort(-maxsim(vectors.queries, vectors.documents), axis=1)[:, :K]
@@ -288,6 +292,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "indexes_text.json")
+    parser.add_argument("--memory", type=int, default=192, help="megabytes that building a MultiVectorIndex may take")
     parser.add_argument("--build", choices=["seedbed", "fast-plaid"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

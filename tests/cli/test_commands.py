@@ -34,7 +34,7 @@ def recipe(tmp_path: Path) -> Path:
         (("pretrain", "--help"), ("--run", "pretraining.hidden_size", "peak learning rate")),
         (("align", "ppo", "--help"), ("ppo.kl_coefficient", "price of one nat")),
         (("finetune", "--help"), ("--model", "--data", "--method", "finetuning.full")),
-        (("search", "--help"), ("--mode", "hybrid")),
+        (("search", "--help"), ("--mode", "hybrid", "default: (the newest one below runs/)")),
         (("export", "qdrant", "--help"), ("--url", "QDRANT_API_KEY", "--replace")),
         (("scaling", "fit", "--help"), ("params, tokens and loss", "--bootstrap")),
     ],

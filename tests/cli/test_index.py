@@ -10,8 +10,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from seedbed.cli.app import app
+from seedbed.core.console import console
 from seedbed.evaluation import indexes
 from seedbed.indexes import HNSWIndex, load_index
+
+
+@pytest.fixture(autouse=True)
+def wide_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or cells would be broken into lines where a terminal is narrow, or where there is none."""
+    monkeypatch.setattr(console, "width", 200)
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +28,7 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["index", *map(str, arguments)], env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, ["index", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")

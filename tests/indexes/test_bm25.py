@@ -156,7 +156,7 @@ def test_filter_padding_and_bad_input():
     assert np.isneginf(scores[1:]).all()
     assert index.search("red", k=2, filter=[3, 8, 99])[1].tolist() == [[3, -1]]
     assert index.search([], k=2)[1].shape == (0, 2)
-    for bad in ([None], [b"bytes"], [3]):
+    for bad in ([None], [b"bytes"], [3], None, 3):
         with pytest.raises(DataError):
             index.add(bad)
     with pytest.raises(DataError):

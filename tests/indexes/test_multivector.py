@@ -170,6 +170,8 @@ def test_bad_input_changes_nothing_and_empty_input_is_answered():
         [np.zeros((2, DIM))],
         [np.array([["a"] * DIM])],
     ]
+    with pytest.raises(DataError, match="list of arrays"):
+        index.add(None)
     for items in bad:
         with pytest.raises(DataError):
             index.add([rows[0], *items])

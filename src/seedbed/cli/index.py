@@ -30,18 +30,18 @@ app = typer.Typer(cls=_Group, invoke_without_command=True, no_args_is_help=True)
 
 QueriesOption = Annotated[
     Path | None,
-    typer.Option(help="A .npy file of queries [default: a run's held-out ones, else held-out vectors].",
-                 show_default=False),
+    typer.Option(help="A .npy file of queries.",
+                 show_default="a run's held-out ones, else held-out vectors"),
 ]  # fmt: skip
 MetricOption = Annotated[
-    str | None, typer.Option(help="cosine, dot or l2 [default: the index's own, else cosine].", show_default=False)
+    str | None, typer.Option(help="cosine, dot or l2.", show_default="the index's own, else cosine")
 ]
 NearestOption = Annotated[int, typer.Option("-k", min=1, help="How many neighbours are asked for.")]
 SampleOption = Annotated[int, typer.Option(min=100, help="Vectors that indexes are measured on, at most.")]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="That build [default: all]. With 1, recalls repeat to the last digit.",
-                 show_default=False),
+    typer.Option(min=1, help="That build. With 1, recalls repeat to the last digit.",
+                 show_default="all"),
 ]  # fmt: skip
 SeedOption = Annotated[int, typer.Option(min=0, help="Of samples, held-out queries and indexes.")]
 
@@ -55,7 +55,7 @@ def index(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="demo, laptop, gpu or a YAML file [default: the run's own].", show_default=False),
+        typer.Option(help="demo, laptop, gpu or a YAML file.", show_default="the run's own"),
     ] = None,
     overrides: OverridesOption = None,
     recall: Annotated[

@@ -102,7 +102,7 @@ def grow(
     python_docs: PythonDocsOption = False,
     recipe: RecipeOption = "demo",
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder [default: runs/ and the source's name].", show_default=False)
+        Path | None, typer.Option(help="The run's folder.", show_default="runs/ and the source's name")
     ] = None,
     overrides: OverridesOption = None,
 ) -> None:
@@ -174,7 +174,7 @@ def _stage(name: str) -> Any:
         run: Annotated[Path, typer.Option("--run", help="The run's folder; earlier stages must be there.")],
         recipe: Annotated[
             str | None,
-            typer.Option(help="demo, laptop, gpu or a YAML file [default: the run's own].", show_default=False),
+            typer.Option(help="demo, laptop, gpu or a YAML file.", show_default="the run's own"),
         ] = None,
         overrides: OverridesOption = None,
     ) -> None:

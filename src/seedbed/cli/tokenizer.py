@@ -32,7 +32,7 @@ def tokenizer(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="demo, laptop, gpu or a YAML file [default: the run's own].", show_default=False),
+        typer.Option(help="demo, laptop, gpu or a YAML file.", show_default="the run's own"),
     ] = None,
     overrides: OverridesOption = None,
 ) -> None:

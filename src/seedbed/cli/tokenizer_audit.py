@@ -34,15 +34,15 @@ def audit(
     reference: Annotated[str, typer.Option(help="The language that the others are measured against.")] = "English",
     model: Annotated[
         Path | None,
-        typer.Option(help="A model trained with the tokenizer [default: a run's base].", show_default=False),
+        typer.Option(help="A model trained with the tokenizer.", show_default="a run's base"),
     ] = None,
     tokens: Annotated[
         Path | None,
-        typer.Option(help="Shards that the model was trained on [default: a run's].", show_default=False),
+        typer.Option(help="Shards that the model was trained on.", show_default="a run's"),
     ] = None,
     indicator: Annotated[
         str | None,
-        typer.Option(help="How under-trained ids are told [default: by whether the head is tied].", show_default=False),
+        typer.Option(help="How under-trained ids are told.", show_default="by whether the head is tied"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write audit.json, index.html and charts here.", show_default=False)
@@ -74,12 +74,8 @@ def audit(
 def compare(
     source: Annotated[Path, typer.Argument(help="A run, a corpus, or a folder or file of text.")],
     vocab_sizes: Annotated[str, typer.Option(help="Sizes, with commas between them.")] = "2000,8000,32000",
-    algorithms: Annotated[
-        str | None, typer.Option(help="With commas between them [default: all].", show_default=False)
-    ] = None,
-    sentence: Annotated[
-        str | None, typer.Option(help="To show cut [default: one from the text].", show_default=False)
-    ] = None,
+    algorithms: Annotated[str | None, typer.Option(help="With commas between them.", show_default="all")] = None,
+    sentence: Annotated[str | None, typer.Option(help="To show cut.", show_default="one from the text")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write compare.json, index.html and charts here.", show_default=False)
     ] = None,

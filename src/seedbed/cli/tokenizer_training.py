@@ -32,7 +32,7 @@ _Pattern = Annotated[
 _Cased = Annotated[bool, typer.Option("--cased", help="Keep upper case and accents (wordpiece).")]
 _Memory = Annotated[str, typer.Option(help="What counting may take (512MB, 2GB); past it words go to temporary files.")]
 _Temporary = Annotated[
-    Path | None, typer.Option("--temporary", help="Folder for those files [default: the system's].", show_default=False)
+    Path | None, typer.Option("--temporary", help="Folder for those files.", show_default="the system's")
 ]
 _Threads = Annotated[int, typer.Option(min=0, help="0: all processors. The result does not depend on it.")]
 
@@ -100,9 +100,7 @@ def train(
     cased: _Cased = False,
     special: Annotated[
         list[str] | None,
-        typer.Option(
-            "--special", help="A special token; give it often [default: the algorithm's].", show_default=False
-        ),
+        typer.Option("--special", help="A special token; give it often.", show_default="the algorithm's"),
     ] = None,
     min_frequency: Annotated[
         int, typer.Option(min=0, help="A pair must occur this often to become a token (bpe, wordpiece).")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..run import Run
 
 RunOption = Annotated[
-    Path | None, typer.Option("--run", help="The run to use [default: the newest one below runs/].", show_default=False)
+    Path | None, typer.Option("--run", help="The run to use.", show_default="the newest one below runs/")
 ]
 StageOption = Annotated[str, typer.Option(help="Which model speaks: base, sft or policy.")]
 TemperatureOption = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")]

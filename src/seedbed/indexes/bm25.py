@@ -189,6 +189,8 @@ class BM25Index:
 
 
 def _texts(items: Sequence[str] | str) -> Iterable[str]:
+    if not isinstance(items, Iterable):
+        raise DataError(f"texts are wanted, not {type(items).__name__}", hint="Pass a string or a list of strings.")
     listed = [items] if isinstance(items, str) else list(items)
     for row, text in enumerate(listed):
         if not isinstance(text, str):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -361,6 +361,10 @@ def _rows(items: Documents) -> list[npt.NDArray[np.generic]]:
     """Views of the documents; one array (tokens, dim) is one document."""
     if isinstance(items, np.ndarray) and items.ndim == 2:
         return [items]
+    if not isinstance(items, Iterable):
+        raise DataError(
+            f"documents are wanted, not {type(items).__name__}", hint="Pass a list of arrays (tokens, dim), or Ragged."
+        )
     return [np.atleast_1d(np.asarray(row)) for row in items]
 
 
