@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
+#include "embedding/bind.hpp"
 #include "index/bind.hpp"
 #include "simd/level.hpp"
 #include "text/bind.hpp"
@@ -26,4 +27,5 @@ NB_MODULE(_native, m) {
   seedbed::index::bind_index(m);
   bind_tokenizer(m);
   seedbed::text::bind_text(m);
+  seedbed::embedding::bind_embedding(m);
 }

@@ -421,3 +421,36 @@ def shingle_similarities(
 def word_hashes(texts: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]: ...
 def suffix_array(text: str) -> NDArray[np.int32]: ...
 def without_repeated_substrings(texts: list[str], length: int) -> list[str]: ...
+
+# native/embedding
+def train_word_predictions(
+    words: NDArray[np.uint32],
+    offsets: NDArray[np.int64],
+    inputs: NDArray[np.float32],
+    outputs: NDArray[np.float32],
+    dim: int,
+    keep: NDArray[np.float32],
+    noise: NDArray[np.uint32],
+    cbow: bool,
+    window: int,
+    negatives: int,
+    rate: float,
+    last_rate: float,
+    seed: int,
+    threads: int,
+) -> None: ...
+def train_word_counts(
+    words: NDArray[np.uint32],
+    contexts: NDArray[np.uint32],
+    counts: NDArray[np.float32],
+    word_rows: NDArray[np.float32],
+    context_rows: NDArray[np.float32],
+    word_squares: NDArray[np.float32],
+    context_squares: NDArray[np.float32],
+    dim: int,
+    most: float,
+    power: float,
+    rate: float,
+    seed: int,
+    threads: int,
+) -> float: ...
