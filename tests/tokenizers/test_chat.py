@@ -118,3 +118,34 @@ def test_fertility(tokenizer: Tokenizer) -> None:
     assert found["continued_words"] == 0.5
     with pytest.raises(DataError):
         audit.fertility(tokenizer, [" "])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for a in range(99999) %}{{ 'a long line of text' * 99 }}{% endfor %}",
+        "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}",
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(40) }}",
+        "{{ 'x' * 10 ** 12 }}",
+        "{{ 10 ** (10 ** 10) }}",
+        "{{ 'x'.center(10 ** 12) }}",
+        "{{ 'x' | center(1000000000000) }}",
+        "{{ '{:>1000000000}'.format('x') }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '%1000000000d' | format(1) }}",
+        "{% set n = namespace(x='xx') %}{% for i in range(64) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "{% set n = namespace(x='xx') %}{% for i in range(64) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{% set n = namespace(x='xx') %}{% for i in range(64) %}{% set n.x = n.x.replace('x', n.x) %}{% endfor %}",
+        "{% set n = namespace(x='xx') %}{% for i in range(64) %}{% set n.x = [n.x, n.x] | join %}{% endfor %}",
+        "{% set n = namespace(x='x') %}{% for i in range(64) %}{% set n.x %}{{ n.x }}{{ n.x }}{% endset %}{% endfor %}",
+        "{{ range(10 ** 12) | list }}",
+        "{% for a in messages recursive %}{{ loop(messages) }}{% endfor %}",
+    ],
+)
+def test_templates_that_never_end_are_stopped(
+    tokenizer: Tokenizer, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seedbed.tokenizers.templates._STEPS", 50_000)
+    with pytest.raises(DataError, match=r"chat_template: the chat template (was stopped|refused)"):
+        chat.render(tokenizer.with_roles(chat_template=template), _CHAT)

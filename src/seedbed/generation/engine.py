@@ -302,11 +302,13 @@ def _cache_named(kind: str, model: Decoder) -> CacheConfig:
 def _evaluating(model: Decoder) -> Iterator[None]:
     """The model in evaluation mode, for as long as it is run."""
     training = model.training
-    model.eval()
+    if training:  # else nothing is done: it takes a walk through all modules
+        model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        if training:
+            model.train()
 
 
 def greedy(model: Decoder, tokenizer: Tokenizer, prompts: Sequence[AnyPrompt], max_new_tokens: int) -> list[np.ndarray]:

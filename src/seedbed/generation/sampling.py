@@ -62,6 +62,7 @@ class Sampling(Config):
 
 _COLUMNS = ("repetition_penalty", "frequency_penalty", "presence_penalty", "temperature", "top_k", "top_p", "min_p")
 _DRAWN_AT_ONCE = 64
+_NUCLEUS = 512  # tokens that top_p looks at first
 
 
 class _Settings(NamedTuple):
@@ -232,15 +233,25 @@ class Sampler:
             last = likeliest.gather(-1, (settings.top_k - 1).clamp(0, likeliest.shape[-1] - 1))
             weights_BV = weights_BV.masked_fill((weights_BV < last) & (settings.top_k > 0), 0.0)
         if settings.any_top_p:
-            likeliest = weights_BV.sort(dim=-1, descending=True).values
-            held = likeliest.cumsum(dim=-1, dtype=torch.float64)
-            kept = (held - likeliest < settings.top_p * held[:, -1:]).sum(dim=-1, keepdim=True)
-            last = likeliest.gather(-1, kept.clamp(1) - 1)
-            weights_BV = weights_BV.masked_fill((weights_BV < last) & (settings.top_p < 1), 0.0)
+            least = _least_of_nucleus(weights_BV, settings.top_p)
+            weights_BV = weights_BV.masked_fill((weights_BV < least) & (settings.top_p < 1), 0.0)
         if settings.any_min_p:
             least = weights_BV.amax(dim=-1, keepdim=True) * settings.min_p
             weights_BV = weights_BV.masked_fill(weights_BV < least, 0.0)
         return weights_BV
+
+
+def _least_of_nucleus(weights_BV: Tensor, top_p: Tensor) -> Tensor:
+    """The smallest weight (B, 1) among the fewest largest ones that hold the share `top_p` (B, 1) of a row."""
+    wanted = torch.where(top_p < 1, top_p, 0) * weights_BV.sum(dim=-1, keepdim=True, dtype=torch.float64)
+    # Few tokens hold it nearly always, and sorting all of them would take longest of all that is done here.
+    largest = weights_BV.topk(min(_NUCLEUS, weights_BV.shape[-1]), dim=-1).values
+    held = largest.cumsum(dim=-1, dtype=torch.float64)
+    if largest.shape[-1] < weights_BV.shape[-1] and bool((held[:, -1:] < wanted).any()):
+        largest = weights_BV.sort(dim=-1, descending=True).values
+        held = largest.cumsum(dim=-1, dtype=torch.float64)
+    kept = (held - largest < wanted).sum(dim=-1, keepdim=True)
+    return largest.gather(-1, kept.clamp(1) - 1)
 
 
 def draw(weights_BV: Tensor, uniforms_B: Tensor) -> Tensor:

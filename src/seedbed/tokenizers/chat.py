@@ -11,20 +11,16 @@ one stands inside each control token that a message spells, two others around wh
 from __future__ import annotations
 
 import functools
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, DataError
+from .templates import render_template
 from .tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    import jinja2
 
 # ChatML, with marks around what the assistant says and the token that ends its turn.
 CHATML = (
@@ -128,8 +124,6 @@ def _pieces(marked: str, special: re.Pattern[str] | None) -> tuple[list[_Piece],
 
 
 def _render(tokenizer: Tokenizer, messages: Messages, add_generation_prompt: bool, variables: dict[str, Any]) -> str:
-    import jinja2
-
     if tokenizer.chat_template is None:
         raise ConfigError("the tokenizer has no chat template", hint="Give one, say tokenizers.chat.CHATML.")
     special = tuple(tokenizer.special_tokens)
@@ -138,13 +132,10 @@ def _render(tokenizer: Tokenizer, messages: Messages, add_generation_prompt: boo
     tokens = {name: getattr(roles, name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
     given = {name: token for name, token in tokens.items() if token is not None}
     given |= {"tools": None, "documents": None} | {key: _shield(value, special) for key, value in variables.items()}
-    try:
-        template = _compiled(tokenizer.chat_template)
-        return template.render(messages=shielded, add_generation_prompt=add_generation_prompt, **given)
-    except jinja2.TemplateSyntaxError as error:
-        raise ConfigError(f"the chat template is not valid: line {error.lineno}: {error.message}") from None
-    except (jinja2.TemplateError, TypeError, KeyError, AttributeError, ValueError) as error:
-        raise DataError(f"the chat template refused the messages: {error}") from None
+    return render_template(
+        tokenizer.chat_template, marks=(_SHIELD, _FROM, _TO),
+        messages=shielded, add_generation_prompt=add_generation_prompt, **given,
+    )  # fmt: skip
 
 
 @functools.cache
@@ -181,43 +172,3 @@ def _shield_text(text: str, special: tuple[str, ...]) -> str:
     if any(text.startswith(token[-length:]) for token in special for length in range(1, len(token))):
         text = _SHIELD + text
     return text
-
-
-@functools.lru_cache(maxsize=32)
-def _compiled(template: str) -> jinja2.Template:
-    """The template in the environment of `transformers`: trimmed blocks, its filters and functions, loop controls."""
-    import jinja2
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        tags = {"generation"}  # noqa: RUF012 - as Jinja2 wants it
-
-        def parse(self, parser: Any) -> Any:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return jinja2.nodes.CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
-
-        def _mark(self, caller: Callable[[], str]) -> str:
-            return _FROM + caller() + _TO
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
-    return environment.from_string(template)
-
-
-def _to_json(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-    return text.replace("\\ufdd0", _SHIELD)
-
-
-def _raise_exception(message: str) -> None:
-    import jinja2
-
-    raise jinja2.TemplateError(message)
