@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
+#include "decoder/bind.hpp"
 #include "embedding/bind.hpp"
 #include "index/bind.hpp"
 #include "simd/level.hpp"
@@ -28,4 +29,5 @@ NB_MODULE(_native, m) {
   bind_tokenizer(m);
   seedbed::text::bind_text(m);
   seedbed::embedding::bind_embedding(m);
+  seedbed::decoder::bind_decoder(m);
 }

@@ -1,32 +1,230 @@
-"""Every step is the model's own forward pass."""
+"""Every step is the model's own forward pass; the native one at every instruction set and precision."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from seedbed import _native
 from seedbed.core.errors import ConfigError
-from seedbed.generation.steps import TorchStep, choose_step
-from seedbed.models import Decoder, KeyValueCache, ModelConfig
+from seedbed.finetuning import LoRAConfig, add_adapter
+from seedbed.generation import Engine, Sampling
+from seedbed.generation.native import PACKED, NativeStep, native_supports, unpacked_twin
+from seedbed.generation.steps import Step, TorchStep, choose_step
+from seedbed.models import CacheConfig, Decoder, KeyValueCache, ModelConfig
 from tests.models.shaking import shaken
 
+_GPT2 = {
+    "norm": "layer", "positions": "learned", "activation": "gelu_tanh", "qk_norm": False, "kv_heads": 4,
+    "qkv_bias": True, "output_bias": True, "feedforward_bias": True,
+}  # fmt: skip
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "qwen3": {},
+    "llama": {"qk_norm": False, "tie_embeddings": False,
+              "rope_scaling": {"kind": "llama3", "factor": 8, "original_context": 32}},
+    "qwen2": {"qk_norm": False, "qkv_bias": True, "kv_heads": 1},
+    "mistral": {"qk_norm": False, "window": 7, "rope_scaling": {"kind": "yarn", "factor": 4, "original_context": 32}},
+    "gpt2": _GPT2,
+    "odd widths": {"hidden_size": 44, "heads": 2, "kv_heads": 1, "head_dim": 22, "intermediate_size": 50,
+                   "activation": "relu2", "tie_embeddings": False},
+    "windows, sinks, caps": {"window": 5, "sink_tokens": 2, "global_every": 2, "local_rope_theta": 100.0,
+                             "softcap": 3.0, "logit_softcap": 5.0, "learned_sinks": True},
+    "sinusoids": {"positions": "sinusoidal", "activation": "gelu", "scale_head": True},
+    "no positions": {"positions": "none", "activation": "geglu", "norm": "layer", "norm_bias": False,
+                     "scale_scores": False},
+}  # fmt: skip
+_LEVELS = ["scalar", "avx2", "avx512"]
 
-@torch.no_grad()
-def test_a_step_is_the_forward_pass_and_last_takes_one_column_per_row() -> None:
-    model = shaken(Decoder(ModelConfig(vocab_size=50, hidden_size=32, layers=2, heads=4, kv_heads=2)))
-    ids_BT = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 0, 0]])
-    step = TorchStep(model)
-    cache = KeyValueCache(model.config, 2, 16, dtype=step.cache_dtype)
-    logits_BV = step.last(ids_BT, torch.tensor([4, 2]), cache)
-    torch.testing.assert_close(logits_BV[0], model(ids_BT[:1])[0, 4])
-    torch.testing.assert_close(logits_BV[1], model(ids_BT[1:, :3])[0, 2])
-    cache.set_lengths(torch.tensor([5, 3]))
-    next_BTV = step(torch.tensor([[7, 8], [7, 8]]), cache)
-    whole = model(torch.tensor([[9, 2, 6, 7, 8]]))
-    torch.testing.assert_close(next_BTV[1], whole[0, 3:], rtol=1e-4, atol=1e-5)
+
+def _model(**changes: Any) -> Decoder:
+    shape = {"vocab_size": 101, "hidden_size": 64, "layers": 2, "heads": 4, "kv_heads": 2, "context_length": 128}
+    model: Decoder = shaken(Decoder(ModelConfig(**{**shape, **changes})))
+    return model.requires_grad_(False)
 
 
-def test_a_precision_that_nobody_knows_is_refused() -> None:
-    model = Decoder(ModelConfig(vocab_size=50, hidden_size=32, layers=1, heads=4))
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models so small are run faster by one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=_LEVELS)
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set that this processor has."""
+    before = _native.simd_level()
+    try:
+        _native.set_simd_level(request.param)
+    except ValueError:
+        pytest.skip(f"no {request.param} here")
+    yield request.param
+    _native.set_simd_level(before)
+
+
+def _walk(step: Step, model: Decoder, ids_BT: Tensor) -> list[Tensor]:
+    """Prompts of different lengths, single tokens, several tokens, and a part of the rows in another order."""
+    cache = KeyValueCache(model.config, len(ids_BT), 100, dtype=step.cache_dtype)
+    columns_B = torch.tensor([39, 20, 2])
+    found = [step.last(ids_BT[:, :40], columns_B, cache)]
+    cache.set_lengths(columns_B + 1)
+    found += [step(ids_BT[:, 40 : 40 + tokens], cache) for tokens in (1, 9, 1)]
+    some = cache.view([2, 0])
+    found.append(step(ids_BT[:2, 50:53], some))
+    found.append(step(ids_BT[:, 60:61], cache))
+    return found
+
+
+def _assert_close(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert float((one - other).abs().max() / other.abs().max()) < tolerance
+
+
+_IDS_BT = torch.from_numpy(np.random.default_rng(0).integers(0, 101, (3, 64)))
+
+
+@pytest.mark.parametrize("name", _VARIANTS)
+def test_the_native_step_is_the_forward_pass(name: str) -> None:
+    model = _model(**_VARIANTS[name])
+    step = choose_step(model)
+    assert isinstance(step, NativeStep)
+    _assert_close(_walk(step, model, _IDS_BT), _walk(TorchStep(model), model, _IDS_BT), 1e-5)
+
+
+@pytest.mark.parametrize("weights", ["float32", *PACKED])
+@pytest.mark.parametrize("name", ["qwen3", "odd widths"])
+def test_every_instruction_set_multiplies_with_what_packed_weights_stand_for(
+    level: str, name: str, weights: str
+) -> None:
+    model = _model(**_VARIANTS[name])
+    twin = model if weights == "float32" else unpacked_twin(model, weights)
+    _assert_close(_walk(NativeStep(model, weights), model, _IDS_BT), _walk(TorchStep(twin), model, _IDS_BT), 1e-5)
+
+
+def test_unpacked_weights_are_those_of_the_formats(level: str) -> None:
+    weights = np.random.default_rng(1).normal(size=(5, 80)).astype(np.float32)
+    weights[1, 32:64] = 0
+    rounded = torch.from_numpy(weights).bfloat16().float().numpy()
+    assert np.array_equal(_native.DecoderWeights.pack(weights, PACKED["bfloat16"]).unpack(), rounded)
+    padded = np.pad(weights, ((0, 0), (0, 16))).reshape(5, 3, 32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = np.abs(padded).max(-1, keepdims=True) / np.float32(127)
+        codes = np.where(steps > 0, np.round(padded * (1 / steps)), 0)
+        eight = (codes * steps.astype(np.float16)).astype(np.float32)
+        largest = np.take_along_axis(padded, np.abs(padded).argmax(-1)[..., None], -1)
+        steps = largest / np.float32(-8)
+        codes = np.where(steps != 0, np.clip(np.floor(padded * (1 / steps) + np.float32(8.5)), 0, 15) - 8, 0)
+        four = (codes * steps.astype(np.float16)).astype(np.float32)
+    for kind, expected in (("int8", eight), ("int4", four)):
+        packed = _native.DecoderWeights.pack(weights, PACKED[kind])
+        assert np.array_equal(packed.unpack(), expected.reshape(5, 96)[:, :80])
+    with np.errstate(invalid="ignore"):
+        weights[0, 3], weights[4, 79] = np.nan, np.inf
+    for kind in ("int8", "int4"):
+        unpacked = _native.DecoderWeights.pack(weights, PACKED[kind]).unpack()
+        assert np.isnan(unpacked[[0, 4], [3, 79]]).all()
+        assert np.isfinite(unpacked[1:4]).all()
+
+
+@pytest.mark.parametrize(("weights", "bound"), [("bfloat16", 0.012), ("int8", 0.04), ("int4", 0.45)])
+def test_packed_weights_change_logits_little(weights: str, bound: float) -> None:
+    model = _model(hidden_size=256, heads=4, head_dim=64)
+    expected = _walk(TorchStep(model), model, _IDS_BT)
+    for one, other in zip(_walk(NativeStep(model, weights), model, _IDS_BT), expected, strict=True):
+        assert bound / 4 < float((one - other).abs().mean() / other.abs().mean()) < bound
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_a_rows_bits_depend_on_nothing_else(level: str, weights: str) -> None:
+    model = _model(hidden_size=160, heads=5, kv_heads=5, vocab_size=1000, intermediate_size=700)
+    step, ids_BT = NativeStep(model, weights), _IDS_BT.repeat(5, 1)[:13]
+    together = KeyValueCache(model.config, 13, 64)
+    logits_BTV = step(ids_BT[:, :30], together)
+    threads = torch.get_num_threads()
+    try:
+        for row, count in ((0, 1), (4, 2), (12, 3)):
+            torch.set_num_threads(count)
+            alone = KeyValueCache(model.config, 1, 64)
+            parts = [
+                step(ids_BT[row : row + 1, first : first + size], alone) for first, size in ((0, 7), (7, 1), (8, 22))
+            ]
+            assert torch.equal(torch.cat(parts, dim=1)[0], logits_BTV[row])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_weights_may_change_in_between() -> None:
+    model = _model()
+    for weights in ("float32", "int8"):
+        step = NativeStep(model, weights)
+        with torch.no_grad():
+            model.blocks[1].get_submodule("attention.q_proj").weight.mul_(-1)  # type: ignore[operator]
+        fresh = NativeStep(model, weights)
+        assert torch.equal(_walk(step, model, _IDS_BT)[0], _walk(fresh, model, _IDS_BT)[0])
+    model.lm_head = torch.nn.Linear(64, 101, bias=False)  # another kind of model now
+    _assert_close(
+        _walk(step, model, _IDS_BT)[:1], _walk(TorchStep(unpacked_twin(model, "int8")), model, _IDS_BT)[:1], 1e-5
+    )
+
+
+def test_what_native_code_does_not_serve_goes_through_pytorch() -> None:
+    model = _model()
+    ring = CacheConfig(kind="sinks", window=12, slack=16)
+    step, expected = NativeStep(model), TorchStep(model)
+    caches = [KeyValueCache(model.config, 3, 100, layout=ring) for _ in range(2)]
+    for first in range(0, 40, 10):
+        ids = _IDS_BT[:, first : first + 10]
+        assert torch.equal(step(ids, caches[0]), expected(ids, caches[1]))
+    for other in (_model(norm_position="post"), _model(experts=4), _model(positions="alibi"), _model().double()):
+        assert not native_supports(other)
+        assert isinstance(choose_step(other), TorchStep)
+    assert isinstance(choose_step(_model(positions="alibi"), "int8"), TorchStep)
+    add_adapter(model, LoRAConfig(rank=2))
+    assert not native_supports(model)
     with pytest.raises(ConfigError, match="int3"):
         choose_step(model, "int3")
+
+
+def test_misuse_is_refused() -> None:
+    model = _model()
+    step = NativeStep(model)
+    native, cache = step._native, KeyValueCache(model.config, 2, 8)
+    assert native is not None
+    step(_IDS_BT[:2, :4], cache)
+    step._reach_to(8)
+    keys, values = ([block.numpy() for block in blocks] for blocks in (cache.keys, cache.values))
+
+    def run(ids: list[int], rows: list[int], positions: list[int], wanted: list[int], layers: int = 2) -> None:
+        arrays = (np.array(one, dtype=np.int64) for one in (ids, rows, positions, wanted))
+        native.forward(*arrays, keys[:layers], values[:layers], 1)
+
+    run([1, 2], [0, 0], [4, 5], [1])
+    for wrong in (
+        ([101], [0], [4], [0]), ([-1], [0], [4], [0]), ([1], [2], [4], [0]), ([1], [0], [8], [0]),
+        ([1], [0], [-1], [0]), ([1], [0], [4], [1]), ([1, 2], [0, 0], [4, 6], [0]), ([1, 2], [0], [4], [0]),
+        ([1], [0], [4], [0], 1),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"."):
+            run(*wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="do not fit"):
+        step(_IDS_BT[:2, :5], cache)
+
+
+@pytest.mark.parametrize("dtype", [None, "int8"])
+def test_the_engine_says_the_same_again_and_in_any_company(dtype: str | None) -> None:
+    model = _model(hidden_size=96, heads=4)
+    prompts = [row[:size].numpy() for row, size in zip(_IDS_BT, (40, 9, 23), strict=True)]
+    sampling = [Sampling(temperature=0.9, top_p=0.95, max_new_tokens=20, seed=seed) for seed in range(3)]
+    first, second = (Engine(model, dtype=dtype).generate(prompts, sampling) for _ in range(2))
+    alone = [Engine(model, dtype=dtype).generate([one], [way])[0] for one, way in zip(prompts, sampling, strict=True)]
+    for one, again, lonely in zip(first, second, alone, strict=True):
+        assert np.array_equal(one.ids, again.ids)
+        assert np.array_equal(one.ids, lonely.ids)
+        assert np.array_equal(one.logprobs, again.logprobs)

@@ -1,57 +1,20 @@
-"""Steps: how an engine runs its decoder over new tokens, by PyTorch as it is.
-
-B rows, T new tokens, V vocabulary.
-"""
+"""Steps: how an engine runs its decoder over new tokens. In native code where that serves, else by PyTorch."""
 
 from __future__ import annotations
 
 import copy
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from ..core.errors import ConfigError
-from ..models import Decoder, KeyValueCache
+from ..models import Decoder
+from .native import PACKED, NativeStep, native_supports, unpacked_twin
+from .torch_step import Step, TorchStep
 
-WEIGHTS = ("float32", "bfloat16", "float16", "int8", "int4")
+__all__ = ["NativeStep", "Step", "TorchStep", "choose_step"]
 
-
-class Step(Protocol):
-    """A decoder's pass over new tokens. Both forms give every row of `cache` its T new tokens, behind those that it
-    holds; what is only padding is taken back by `cache.set_lengths`.
-    """
-
-    @property
-    def cache_dtype(self) -> torch.dtype:
-        """What the caches given to it must hold."""
-
-    def __call__(self, ids_BT: Tensor, cache: KeyValueCache) -> Tensor:
-        """Logits (B, T, V): `Decoder.forward(ids_BT, cache=cache)`."""
-
-    def last(self, ids_BT: Tensor, columns_B: Tensor, cache: KeyValueCache) -> Tensor:
-        """Logits (B, V) of one column per row: of a prompt only its last token's are needed."""
-
-
-class TorchStep:
-    """The model's own forward pass: any model, any cache, any device."""
-
-    def __init__(self, model: Decoder) -> None:
-        self.model = model
-
-    @property
-    def cache_dtype(self) -> torch.dtype:
-        return self.model.embedding.weight.dtype
-
-    @torch.inference_mode()
-    def __call__(self, ids_BT: Tensor, cache: KeyValueCache) -> Tensor:
-        logits_BTV: Tensor = self.model(ids_BT, cache=cache)
-        return logits_BTV
-
-    @torch.inference_mode()
-    def last(self, ids_BT: Tensor, columns_B: Tensor, cache: KeyValueCache) -> Tensor:
-        hidden_BTC = self.model.hidden(ids_BT, cache=cache)
-        return self.model.head(hidden_BTC[torch.arange(len(ids_BT), device=ids_BT.device), columns_B])
+_FLOATS = ("float32", "bfloat16", "float16")
+_WEIGHTS = (*_FLOATS, "int8", "int4")
 
 
 def choose_step(model: Decoder, dtype: str | torch.dtype | None = None, compile: bool = False) -> Step:
@@ -59,16 +22,27 @@ def choose_step(model: Decoder, dtype: str | torch.dtype | None = None, compile:
 
     Args:
         dtype: of the weights that are read: "float32", "bfloat16", "float16", or quantised "int8" and "int4"; None: the
-            model's own, which is read at every step, so it may train in between; others are a copy as of now.
-        compile: let torch.compile build the step.
+            model's own, which is read at every step, so it may train in between. Copies in another precision are made
+            anew for prompts that come after the model has changed where the step is native, and else never.
+        compile: insist on a compiled step, which the native one is.
+
+    Raises:
+        ConfigError: an unknown precision, or `compile` where only PyTorch's pass serves.
     """
-    name = str(dtype).removeprefix("torch.")
-    if dtype is not None and name not in WEIGHTS:
+    own = str(model.embedding.weight.dtype).removeprefix("torch.")
+    name = own if dtype is None else str(dtype).removeprefix("torch.")
+    if dtype is not None and name not in _WEIGHTS:
         raise ConfigError(
-            f"'{name}' is no precision of weights", where="dtype", hint=f"Choose of {', '.join(WEIGHTS)}."
+            f"'{name}' is no precision of weights", where="dtype", hint=f"Choose of {', '.join(_WEIGHTS)}."
         )
-    if dtype is None or name == str(model.embedding.weight.dtype).removeprefix("torch."):
+    if native_supports(model) and (name == "float32" or name in PACKED):
+        return NativeStep(model, name)
+    if compile:
+        raise ConfigError(
+            "only dense decoders in float32 on a CPU have a compiled step", where="compile", hint="Leave it out."
+        )
+    if name == own:
         return TorchStep(model)
-    if name in ("float32", "bfloat16", "float16"):
+    if name in _FLOATS:
         return TorchStep(copy.deepcopy(model).to(getattr(torch, name)))
-    raise ConfigError(f"weights as {name} are not read here", where="dtype", hint="Leave it out.")
+    return TorchStep(unpacked_twin(model, name))

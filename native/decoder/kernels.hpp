@@ -1,0 +1,56 @@
+// The arithmetic of a decoder's step, for each instruction set. All accumulate a sum in one chain over the columns, so a
+// result is the same, bit for bit, however many rows are computed with it.
+#pragma once
+#include <cstddef>
+
+#include "decoder/weights.hpp"
+#include "simd/level.hpp"
+
+namespace seedbed::decoder {
+
+enum class Activation { Silu = 0, Gelu = 1, GeluTanh = 2, Relu = 3, Relu2 = 4 };
+
+// y[r * y_stride + n] = bias[n] + sum over k of x[r * x_stride + k] * matrix[n][k], added to what is there with `add`.
+struct Product {
+  const float* x;  // rows padded with zeros to kPadding, or to the matrix's columns in whole registers of float32
+  std::size_t x_stride, rows;
+  Matrix matrix;
+  const float* bias;  // or null
+  bool add;
+  float* y;
+  std::size_t y_stride;
+};
+
+struct Kernels {
+  // `scratch` holds scratch_floats(columns).
+  void (*product)(const Product& product, float* scratch);
+  // Rows of a packed matrix as float32, `columns` of each.
+  void (*unpack)(const Matrix& matrix, std::size_t columns, float* out, std::size_t stride);
+  void (*rms_norm)(const float* x, const float* weight, float epsilon, std::size_t width, float* out);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float epsilon, std::size_t width, float* out);
+  // values = activation(values), times `up` unless it is null.
+  void (*activate)(Activation activation, float* values, const float* up, std::size_t count);
+  // Pairs (x[d], x[d + width / 2]) turned by the angles' cosines and sines (width,).
+  void (*rotate)(float* x, const float* cosines, const float* sines, std::size_t width);
+  void (*soft_cap)(float* values, float cap, std::size_t count);
+  // values = exp(values - their largest); returns their sum and the largest.
+  float (*exponentials)(float* values, std::size_t count, float* largest);
+  // out[r * out_stride + d] = sum over s of weights[r * weight_stride + s] * values[s * value_stride + d] times scales[r].
+  void (*mix)(const float* weights, std::size_t weight_stride, std::size_t rows, const float* values,
+              std::size_t value_stride, std::size_t count, std::size_t width, const float* scales, float* out,
+              std::size_t out_stride);
+};
+
+inline constexpr std::size_t kScratch = std::size_t{1} << 16;
+inline constexpr std::size_t kPanelRows = 24;  // a multiple of every tile's outputs
+inline std::size_t scratch_floats(std::size_t columns) {
+  return kScratch + (kPanelRows + 1) * round_up(columns, kPadding);
+}
+
+const Kernels& kernels(simd::Level level);
+
+namespace scalar { extern const Kernels kKernels; }
+namespace avx2 { extern const Kernels kKernels; }
+namespace avx512 { extern const Kernels kKernels; }
+
+}  // namespace seedbed::decoder
