@@ -8,8 +8,11 @@ from typing import BinaryIO
 
 from . import extraction, tables
 from .blobs import READ_ERRORS, Blob, ReadingConfig, read_fault
-from .decoding import Undecodable, decode_html, find_encoding, text_chunks
+from .decoding import Undecodable, find_encoding, text_chunks
 from .documents import EXCERPT_CHARACTERS, Document, Pieces, Rejection
+from .pages import page_document
+from .pdf import read_pdf
+from .web_archives import read_warc
 
 
 def read_blob(blob: Blob, config: ReadingConfig) -> Pieces:
@@ -26,6 +29,10 @@ def read_blob(blob: Blob, config: ReadingConfig) -> Pieces:
 def _reader(blob: Blob, config: ReadingConfig) -> Pieces:
     if blob.format == "html":
         return _read_html(blob, config)
+    if blob.format == "warc":
+        return read_warc(blob, config)
+    if blob.format == "pdf":
+        return read_pdf(blob, config)
     if blob.format == "jsonl":
         return tables.read_jsonl(blob, config)
     if blob.format == "csv":
@@ -109,19 +116,6 @@ def _first_space(text: str) -> int:
 
 
 def _read_html(blob: Blob, config: ReadingConfig) -> Pieces:
-    limit = config.max_document_bytes
     with blob.open() as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
-        excerpt = data[:EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
-        detail = "page larger than max_document_bytes"
-        yield Rejection(blob.source, blob.source, excerpt, "too_large", detail, None, limit)
-        return
-    page = decode_html(data, config.fallback_encoding)
-    depth = extraction.nesting(page)
-    if depth > extraction.MAX_NESTING:
-        excerpt, detail = page[:EXCERPT_CHARACTERS], "elements nested deeper than a page has them"
-        yield Rejection(blob.source, blob.source, excerpt, "too_deep", detail, depth, extraction.MAX_NESTING)
-        return
-    title, text = extraction.html(page)
-    yield Document(blob.source, text, title or _stem(blob.source), blob.source)
+        data = stream.read(config.max_document_bytes + 1)
+    yield page_document(blob.source, blob.source, data, config, title=_stem(blob.source))

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ..core.artifacts import sha256_file
 from ..core.errors import DataError
-from .blobs import Blob, ReadingConfig, find_roots, root_files, walk
+from .blobs import Blob, ReadingConfig
 from .decoding import check_encoding_name
 from .documents import Pieces, Rejection
 from .python_docs import PYTHON_DOCS, describe_python, library_files, read_python_docs
 from .readers import read_blob
+from .walking import find_roots, root_files, walk
 
 
 def check_sources(sources: Sequence[str]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import DataError
-from ..curation.blobs import READ_ERRORS, ArchiveLimits, Blob, find_roots, read_fault, walk
+from ..curation.blobs import READ_ERRORS, ArchiveLimits, Blob, read_fault
 from ..curation.documents import Rejection
+from ..curation.walking import find_roots, walk
 from .languages import language_name
 
 _LARGEST_TEXT = 1 << 26  # bytes of one language

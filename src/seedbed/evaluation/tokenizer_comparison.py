@@ -14,9 +14,10 @@ from .. import tokenizers
 from ..core.console import progress
 from ..core.errors import ConfigError, DataError
 from ..curation import Corpus
-from ..curation.blobs import ReadingConfig, find_roots, walk
+from ..curation.blobs import ReadingConfig
 from ..curation.documents import Document, Rejection
 from ..curation.readers import read_blob
+from ..curation.walking import find_roots, walk
 from ..tokenizers import Tokenizer
 from ..tokenizers.audit import Fertility, fertility
 from ..tokenizers.token_kinds import token_bytes

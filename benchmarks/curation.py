@@ -1,0 +1,284 @@
+"""Our curation beside datatrove, rensa and datasketch, and how well near-duplicates are found.
+
+    python -m benchmarks.curation [rules] [signatures] [near] [recall] [--rounds 5] [--documents 100000] [--json FILE]
+
+Speeds are of one thread. Rounds are interleaved and ratios are taken within a round. All measure the same texts:
+
+- rules: Gopher's, C4's and FineWeb's, as FineWeb applies them. datatrove is timed with its own words (spaCy's English
+  tokenizer, where that is installed) and with words between white space, which are ours.
+- signatures: 112 permutations of runs of five words, from texts. rensa and datasketch take runs made by Python, whose
+  making counts, and once more without it.
+- near: texts to clusters. rensa's pairs are not verified; ours are.
+- recall: against the true similarity of all pairs of one documentation in five releases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import statistics
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import texts as corpora
+from benchmarks.measuring import circumstances, grown_by, interleaved, ratios, spread, write_results
+from seedbed import _native
+from seedbed.core.console import show, table
+from seedbed.curation.filters import FAMILIES, decide, measure
+from seedbed.curation.near_duplicates import PARAMETERS, Parameters, Signatures, find_clusters
+from seedbed.curation.normalize import normalize
+from seedbed.curation.presets import PRESETS
+
+PERMUTATIONS = 112
+_WORD = re.compile(r"[^\W_]+")
+
+
+def documents(most_megabytes: float, size: int = 3000) -> list[str]:
+    found = [normalize(part) for text in corpora.english() for part in corpora.documents(text, size)]
+    found = [text for text in found if text.strip()]
+    return corpora.about(found, most_megabytes * 1e6)
+
+
+def compare(works: dict[str, Callable[[], object]], megabytes: float, count: int, rounds: int) -> list[dict[str, Any]]:
+    times = interleaved(works, rounds)
+    ours = times["seedbed"]
+    return [
+        {
+            "library": name,
+            "megabytes_per_second": megabytes / statistics.median(seconds),
+            "documents_per_second": count / statistics.median(seconds),
+            "times_as_fast": "" if name == "seedbed" else spread(ratios(ours, seconds)),
+        }
+        for name, seconds in times.items()
+    ]
+
+
+def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    table(tuple(rows[0]), [tuple(row.values()) for row in rows], title=title)
+
+
+def rules(rounds: int) -> list[dict[str, Any]]:
+    texts = documents(2)
+    size = corpora.size_of(texts) / 1e6
+    bounds = PRESETS["fineweb"].rules
+    families = FAMILIES["gopher"] | FAMILIES["repetition"] | FAMILIES["fineweb"]
+    works: dict[str, Callable[[], object]] = {
+        "seedbed": lambda: decide(measure(texts, "fineweb", 1, families).scores, bounds)
+    }
+    for name, words in {"datatrove, words between white space": False, "datatrove, its own words": True}.items():
+        if find_spec("datatrove") and (not words or find_spec("spacy")):
+            works[name] = _datatrove_rules(texts, own_words=words)
+    rows = compare(works, size, len(texts), rounds)
+    print_rows("Gopher + C4 + FineWeb rules", rows)
+    return rows
+
+
+def _datatrove_rules(texts: list[str], own_words: bool) -> Callable[[], object]:
+    from datatrove.data import Document
+    from datatrove.pipeline import filters
+    from datatrove.pipeline.filters import (
+        c4_filters,
+        fineweb_quality_filter,
+        gopher_quality_filter,
+        gopher_repetition_filter,
+    )
+    from datatrove.utils import text as own
+
+    steps = [
+        filters.GopherRepetitionFilter(),
+        filters.GopherQualityFilter(),
+        filters.C4QualityFilter(filter_no_terminal_punct=False),
+        filters.FineWebQualityFilter(),
+    ]
+    modules = (gopher_quality_filter, gopher_repetition_filter, fineweb_quality_filter)
+
+    def work() -> None:
+        for module in modules:
+            module.split_into_words = own.split_into_words if own_words else lambda text, language: text.split()
+        c4_filters.split_into_sentences = own.split_into_sentences if own_words else lambda text, language: [text]
+        for text in texts:
+            document = Document(text=text, id="")
+            all(step.filter(document) is True for step in steps)
+
+    return work
+
+
+def runs_of(texts: Sequence[str]) -> list[list[str]]:
+    """Runs of five words as Python makes them."""
+    found = []
+    for text in texts:
+        words = _WORD.findall(text.lower())
+        found.append([" ".join(words[i : i + 5]) for i in range(max(1, len(words) - 4))])
+    return found
+
+
+def signatures(rounds: int) -> list[dict[str, Any]]:
+    texts = documents(2)
+    size = corpora.size_of(texts) / 1e6
+    works: dict[str, Callable[[], object]] = {"seedbed": lambda: _native.minhash(texts, 5, PERMUTATIONS)}
+    made = runs_of(texts)
+    if find_spec("rensa"):
+        from rensa import RMinHash
+
+        works["rensa"] = lambda: RMinHash.digest_matrix_from_token_sets(runs_of(texts), PERMUTATIONS, 0)
+        works["rensa, runs given"] = lambda: RMinHash.digest_matrix_from_token_sets(made, PERMUTATIONS, 0)
+    if find_spec("datasketch"):
+        from datasketch import MinHash
+
+        works["datasketch"] = lambda: list(
+            MinHash.generator(([run.encode() for run in runs] for runs in runs_of(texts)), num_perm=PERMUTATIONS)
+        )
+    if find_spec("datatrove"):
+        works["datatrove, words between white space"] = _datatrove_signatures(texts)
+    rows = compare(works, size, len(texts), rounds)
+    print_rows(f"MinHash signatures, {PERMUTATIONS} permutations", rows)
+    return rows
+
+
+def _datatrove_signatures(texts: list[str]) -> Callable[[], object]:
+    from datatrove.pipeline.dedup import minhash
+    from datatrove.utils.hashing import HashConfig
+
+    class Words:
+        @staticmethod
+        def word_tokenize(text: str) -> list[str]:
+            return text.split()
+
+    with tempfile.TemporaryDirectory() as folder:
+        load, minhash.load_word_tokenizer = minhash.load_word_tokenizer, lambda language: Words()
+        # SHA-1 as FineWeb used it; its default needs an older xxhash than the one here.
+        step = minhash.MinhashDedupSignature(folder, minhash.MinhashConfig(hash_config=HashConfig(hash_fc="sha1")))
+        minhash.load_word_tokenizer = load
+
+    def work() -> None:
+        for text in texts:
+            shingles = step.get_shingles(text)
+            if shingles.size:
+                step.get_signature(shingles)
+
+    return work
+
+
+def copies(count: int) -> list[str]:
+    """`count` documents: a fifth are earlier ones with a few words changed."""
+    generator = random.Random(0)
+    words = sorted({word for text in documents(4) for word in text.split()})
+    made: list[str] = []
+    for number in range(count):
+        if number % 5 == 4:
+            edited = made[generator.randrange(len(made))].split()
+            for _ in range(generator.randrange(1, 6)):
+                edited[generator.randrange(len(edited))] = generator.choice(words)
+            made.append(" ".join(edited))
+        else:
+            made.append(" ".join(generator.choices(words, k=generator.randrange(60, 240))))
+    return made
+
+
+def near(rounds: int, count: int) -> list[dict[str, Any]]:
+    texts = copies(count)
+    size = corpora.size_of(texts) / 1e6
+    parameters = PARAMETERS["fineweb"]
+    found: dict[str, int] = {}
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            signed = Signatures.write(texts, parameters, Path(folder))
+            found["seedbed"] = int(find_clusters(signed, [len(text) for text in texts], parameters).dropped.sum())
+
+    works: dict[str, Callable[[], object]] = {"seedbed": ours}
+    if find_spec("rensa"):
+        works["rensa and union-find"] = lambda: found.update(rensa=_rensa_clusters(texts, parameters))
+    rows = compare(works, size, count, rounds)
+    for row in rows:
+        row["grown_megabytes"] = round(grown_by(works[row["library"]]))
+    print_rows(f"Near-duplicates of {count:,} documents, texts to clusters", rows)
+    show(f"dropped: {found}")
+    return rows
+
+
+def _rensa_clusters(texts: list[str], parameters: Parameters) -> int:
+    from rensa import RMinHash, RMinHashLSH
+
+    hashes = RMinHash.from_token_sets(runs_of(texts), parameters.permutations, 0)
+    index = RMinHashLSH(threshold=parameters.similarity, num_perm=parameters.permutations, num_bands=parameters.bands)
+    index.insert_pairs(list(enumerate(hashes)))
+    parents = list(range(len(texts)))
+
+    def root(i: int) -> int:
+        while parents[i] != i:
+            parents[i] = i = parents[parents[i]]
+        return i
+
+    for i, others in enumerate(index.query_all(hashes)):
+        for j in others:
+            parents[max(root(i), root(j))] = min(root(i), root(j))
+    return sum(root(i) != i for i in range(len(texts)))
+
+
+def recall() -> list[dict[str, Any]]:
+    with zipfile.ZipFile(corpora.SHARED / "dedup" / "docs_in_five_versions.zip") as archive:
+        texts = [normalize(archive.read(name).decode("utf-8", "replace")) for name in sorted(archive.namelist())]
+    texts = [text for text in texts if text]
+    rows = []
+    for name in ("verified", "fineweb", "text-dedup", "duplodocus"):
+        chosen = PARAMETERS[name]
+        parameters = Parameters(chosen.bands, chosen.rows, 0.8)
+        with tempfile.TemporaryDirectory() as folder:
+            signed = Signatures.write(texts, parameters, Path(folder))
+            first = find_clusters(signed, [len(text) for text in texts], parameters).first
+            pairs = np.stack(np.triu_indices(len(texts), 1), axis=1)
+            truth = signed.similarity(pairs)
+        together = first[pairs[:, 0]] == first[pairs[:, 1]]
+        row: dict[str, Any] = {"parameters": name, "bands x rows": f"{chosen.bands} x {chosen.rows}"}
+        for low in (0.7, 0.8, 0.85, 0.9, 0.95):
+            high = 0.8 if low == 0.7 else low + 0.05 if low < 0.95 else 1.01
+            band = (truth >= low) & (truth < high)
+            row[f"{low} to {min(high, 1):.2f}"] = f"{together[band].mean():.3f} of {band.sum()}"
+        row["recall"] = float(together[truth >= 0.8].mean())
+        row["precision of links"] = _linked(first, pairs[truth >= 0.8], pairs[together])
+        rows.append(row)
+    print_rows(
+        f"Pairs of {len(texts)} documents that are put together, by true similarity; links verified at 0.8", rows
+    )
+    return rows
+
+
+def _linked(first: Any, similar: Any, together: Any) -> float:
+    """The share of pairs put together that chains of truly similar pairs link."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_matrix((np.ones(len(similar)), (similar[:, 0], similar[:, 1])), shape=(len(first), len(first)))
+    labels = connected_components(graph, directed=False)[1]
+    return float((labels[together[:, 0]] == labels[together[:, 1]]).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help="rules, signatures, near, recall; all when none is named")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    works: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "rules": lambda: rules(options.rounds),
+        "signatures": lambda: signatures(options.rounds),
+        "near": lambda: near(options.rounds, options.documents),
+        "recall": recall,
+    }
+    results = {part: works[part]() for part in (options.parts or works)}
+    if options.json:
+        packages = [name for name in ("datatrove", "datasketch", "rensa", "spacy") if find_spec(name)]
+        write_results(options.json, {**circumstances(packages), **results})
+
+
+if __name__ == "__main__":
+    main()
