@@ -109,10 +109,19 @@ def tar_members(name: str, path: Path, limits: ArchiveLimits) -> Iterator[Blob |
                         return
                     if not info.isdir() and not is_hidden(info.name):
                         yield from _member(unique_name(f"{name}!{clean_name(info.name)}", used), archive, info, limits)
+            if not packed and not _ends_as_tar(path):
+                yield Rejection(name, name, "", "broken_tar", "it ends before its end mark")
     except ExpansionError as error:
         yield Rejection(name, name, "", "zip_bomb", f"cannot be read to its end ({error})")
     except _TAR_FAULTS as error:
         yield Rejection(name, name, "", "broken_tar", f"cannot be read to its end ({error})")
+
+
+def _ends_as_tar(path: Path) -> bool:
+    """Whether the two empty blocks are there that end an archive: without them a cut one reads as a shorter one."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 2 * tarfile.BLOCKSIZE))
+        return file.read() == bytes(2 * tarfile.BLOCKSIZE)
 
 
 def _member(
