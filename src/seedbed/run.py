@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ from .core.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from .embeddings.search import Hit, Searcher
-    from .generation import Engine, Sampling
-    from .tokenizers import Tokenizer
+    from .generation import Sampling
+    from .generation.voice import Reply, Voice
 
 RUN_FILE = "run.json"
 
@@ -45,7 +45,7 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._engines: dict[str, tuple[Engine, Tokenizer]] = {}
+        self._voices: dict[str, Voice] = {}
         self._searcher: Searcher | None = None
 
     @property
@@ -74,19 +74,9 @@ class Run:
 
     def stream(
         self, prompt: str | Sequence[Mapping[str, str]], stage: str = "policy", sampling: Sampling | None = None
-    ) -> Iterator[str]:
+    ) -> Reply:
         """Pieces of text as they are generated. A list of messages is a chat, which stage "base" cannot continue."""
-        from .tokenizers import chat
-
-        engine, tokenizer = self._engine(stage)
-        if stage == "base":
-            if not isinstance(prompt, str):
-                raise ConfigError("the base model was not taught to chat", hint="Take stage sft or policy.")
-            ids = tokenizer.encode(prompt, parse_special=False)
-        else:
-            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-            ids, _ = chat.encode(tokenizer, messages, add_generation_prompt=True)
-        return engine.stream(ids, sampling, truncate="left")
+        return self.voice(stage).ask(prompt, sampling)
 
     def search(self, query: str, k: int = 5, mode: str = "hybrid") -> list[Hit]:
         """The k best passages for `query`; mode "hybrid", "dense" or "bm25"."""
@@ -98,16 +88,15 @@ class Run:
             self._searcher = Searcher.open(index.path, SentenceEncoder.load(self.path / "encoder"))
         return self._searcher.search(query, k, mode)
 
-    def _engine(self, stage: str) -> tuple[Engine, Tokenizer]:
-        from .generation import Engine
-        from .models import Decoder, load_model
-        from .tokenizers import Tokenizer
+    def voice(self, stage: str = "policy", **options: Any) -> Voice:
+        """The model of a stage, to speak with: "base" goes on from texts, "sft" and "policy" answer. Options are the
+        engine's."""
+        from .generation.voice import Voice
 
         if stage not in ("base", "sft", "policy"):
             raise ConfigError(f"stage '{stage}' has no voice", hint="Take base, sft or policy.")
-        if stage not in self._engines:
+        key = f"{stage} {sorted(options.items())}"
+        if key not in self._voices:
             path = open_artifact(self.path / stage, stage).path
-            model, tokenizer = load_model(path), Tokenizer.load(path)
-            assert isinstance(model, Decoder)
-            self._engines[stage] = Engine(model.eval(), tokenizer), tokenizer
-        return self._engines[stage]
+            self._voices[key] = Voice.load(path, chats=stage != "base", **options)
+        return self._voices[key]
