@@ -12,8 +12,9 @@ import torch
 
 from seedbed.core.errors import ConfigError, DataError, FormatError
 from seedbed.embeddings import SentenceEncoder, TruncationWarning
+from seedbed.embeddings.late_chunking import late_chunks
 from seedbed.embeddings.pooling import pool
-from seedbed.models import Encoder, ModelConfig
+from seedbed.models import Decoder, Encoder, ModelConfig
 
 TEXTS = ["read a csv file", "x", "Öffne die Datei 文件 now", "close the socket. " * 30, "  \n "]
 
@@ -67,7 +68,7 @@ def test_order_batches_truncation_and_empty_texts(encoder):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         alone = np.concatenate([encoder.encode(text) for text in TEXTS])
-        small = encoder.encode(TEXTS, batch_size=2)
+        small = encoder.encode(TEXTS, batch_tokens=50)
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(together, small, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(encoder.encode(["", "a"]), axis=1), 1, rtol=1e-5)
@@ -75,6 +76,63 @@ def test_order_batches_truncation_and_empty_texts(encoder):
     assert np.linalg.norm(encoder.encode(["a"], normalize=False)) != pytest.approx(1)
     with pytest.raises(DataError, match="row 1"):
         encoder.encode(["a", 5])
+
+
+def test_a_decoder_is_an_encoder_and_prompts_stand_before_texts(tmp_path, tokenizer):
+    from sentence_transformers import SentenceTransformer
+
+    shape = {"vocab_size": tokenizer.vocab_size, "hidden_size": 32, "layers": 2, "heads": 4, "context_length": 64}
+    decoder = Decoder(ModelConfig(**shape, pad_token_id=1), torch.Generator().manual_seed(0))
+    ours = SentenceEncoder(decoder, tokenizer, 48, pooling="last", prompts={"query": "find: ", "document": ""})
+    ours.save(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peer = SentenceTransformer(str(tmp_path), device="cpu", processor_kwargs={"padding_side": "right"})
+        again = SentenceEncoder.load(tmp_path)
+        texts = TEXTS[:3]
+        np.testing.assert_allclose(ours.encode(texts), peer.encode(texts), atol=1e-5)
+        expected = peer.encode(texts, prompt_name="query")
+        np.testing.assert_allclose(again.encode(texts, prompt="query"), expected, atol=1e-5)
+    np.testing.assert_array_equal(ours.encode(["find: x"]), ours.encode(["x"], prompt="query"))
+    assert again.fingerprint == ours.fingerprint
+    with pytest.raises(ConfigError, match=r"no prompt 'title' \(it has: query, document\)"):
+        ours.encode(texts, prompt="title")
+
+
+def test_shorter_vectors_and_fewer_bits(encoder):
+    from sentence_transformers.util import quantize_embeddings
+
+    texts = TEXTS[:3]
+    whole = encoder.encode(texts)
+    short = encoder.encode(texts, dim=16)
+    np.testing.assert_allclose(short, whole[:, :16] / np.linalg.norm(whole[:, :16], axis=1, keepdims=True), rtol=1e-5)
+    np.testing.assert_array_equal(encoder.encode(texts, precision="binary"), quantize_embeddings(whole, "ubinary"))
+    coarse = encoder.encode(texts, precision="int8").astype(np.float32)
+    assert np.abs(coarse / 127 - whole).max() <= 0.5 / 127 + 1e-6
+    for options, message in (
+        ({"dim": 33}, "between 1 and 32"),
+        ({"dim": 9, "precision": "binary"}, "multiple of 8"),
+        ({"precision": "int4"}, "'int4' is unknown"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            encoder.encode(texts, **options)
+
+
+def test_late_chunks_are_means_of_a_reading_of_the_whole_text(encoder, tokenizer):
+    text = "read a csv file then close the socket"
+    ids, places = tokenizer.encode_with_offsets(text)
+    hidden = encoder.model(torch.from_numpy(ids.astype(np.int64))[None]).detach()[0].numpy()
+    spans = [(0, 15), (15, 20), (20, len(text)), (3, 3)]
+    vectors = late_chunks(encoder, text, spans)
+    for vector, (first, last) in zip(vectors[:3], spans, strict=False):
+        mean = hidden[(places[:, 0] >= first) & (places[:, 0] < last)].mean(axis=0)
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+    assert not vectors[3].any()
+    np.testing.assert_allclose(late_chunks(encoder, text, [(0, len(text))]), encoder.encode(text), atol=1e-5)
+    long = text * 20  # several windows: nothing is cut, and what is near a window's start is read in the one before
+    assert np.abs(late_chunks(encoder, long, [(i, i + 8) for i in range(0, len(long) - 8, 8)])).sum(axis=1).min() > 0
+    with pytest.raises(DataError, match="lies outside"):
+        late_chunks(encoder, text, [(0, 99)])
 
 
 def test_damaged_directories(tmp_path, encoder, tokenizer):

@@ -51,7 +51,7 @@ def test_sentence_transformers_opens_it_with_equal_vectors(tmp_path: Path, token
 def test_weights_follow_the_formula_and_the_largest_are_kept(tokenizer: Any) -> None:
     ours = encoder(tokenizer)
     with pytest.warns(TruncationWarning, match="1 of 4"):
-        vectors = ours.encode(TEXTS, batch_size=3)
+        vectors = ours.encode(TEXTS, batch_tokens=20)
     assert ours.truncated == 1
     ids = torch.from_numpy(tokenizer.encode(TEXTS[0], add_special_tokens=True).astype(np.int64))[None]
     logits = ours.model(ids)[0].detach()

@@ -5,7 +5,6 @@ B texts, T tokens, C model width, D width of the vectors.
 
 from __future__ import annotations
 
-import json
 import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,13 +23,13 @@ from ..core.errors import ConfigError, DataError, FormatError, disk_errors
 from ..core.json_files import read_json
 from ..core.ragged import Ragged
 from ..core.randomness import torch_generator
-from ..models import Encoder, load_model, save_model
+from ..models import Encoder, load_model
 from ..models.weight_files import read_safetensors
-from .sentence import fingerprint, pad, tokenize, warn_of_truncation
+from .layout import ABOUT, read_modules, read_tokenizer, write_layout
+from .sentence import around, batches_of_like_lengths, fingerprint, pad, tokenize, warn_of_truncation
 from .token_pooling import pool_tokens
 
-_DENSE, _LISTING, _SETTINGS = "1_Dense", "modules.json", "config_sentence_transformers.json"
-_LINEAR = "linear.weight"
+_DENSE, _LINEAR = "1_Dense", "linear.weight"
 
 
 class LateInteractionConfig(Config):
@@ -87,7 +86,7 @@ class MultiVectorEncoder:
         )
         mask_id: int | None = tokenizer.mask_token_id
         self._expansion_id: int | None = tokenizer.eos_token_id if mask_id is None else mask_id
-        self._front = _front(tokenizer)
+        self._front = len(around(tokenizer)[0])
 
     @classmethod
     def from_model(
@@ -113,7 +112,7 @@ class MultiVectorEncoder:
         yield from self.model.parameters()
         yield self.projection
 
-    def encode_documents(self, texts: Sequence[str], *, batch_size: int = 32, pool_factor: int = 1) -> Ragged:
+    def encode_documents(self, texts: Sequence[str], *, batch_tokens: int = 4096, pool_factor: int = 1) -> Ragged:
         """Rows (tokens of a text, D), float32, of length 1, in the texts' order.
 
         Warns (TruncationWarning) when texts were cut; `truncated` counts them over all calls.
@@ -121,14 +120,14 @@ class MultiVectorEncoder:
         Args:
             pool_factor: keep one vector for so many tokens, merging those that are closest (`token_pooling`).
         """
-        rows = self._encode(texts, False, batch_size)
+        rows = self._encode(texts, False, batch_tokens)
         if pool_factor > 1:
             rows = [pool_tokens(row, pool_factor) for row in rows]
         return _ragged(rows, self.dim)
 
-    def encode_queries(self, texts: Sequence[str], *, batch_size: int = 32) -> Ragged:
+    def encode_queries(self, texts: Sequence[str], *, batch_tokens: int = 4096) -> Ragged:
         """As `encode_documents`; expanded, each query has `query_length` vectors."""
-        return _ragged(self._encode(texts, True, batch_size), self.dim)
+        return _ragged(self._encode(texts, True, batch_tokens), self.dim)
 
     def tokenize(self, texts: Sequence[str], query: bool) -> list[npt.NDArray[np.int64]]:
         """Token ids of each text with what stands around it and its prefix, queries not yet expanded."""
@@ -157,13 +156,11 @@ class MultiVectorEncoder:
         """Vectors (B, T, D) of length 1, with gradient if there is one."""
         return F.normalize(F.linear(self.model(ids_BT, mask_BT), self.projection), dim=-1)
 
-    def _encode(self, texts: Sequence[str], query: bool, batch_size: int) -> list[npt.NDArray[np.float32]]:
+    def _encode(self, texts: Sequence[str], query: bool, batch_tokens: int) -> list[npt.NDArray[np.float32]]:
         tokens = self.tokenize(list(texts), query)
         found: list[npt.NDArray[np.float32]] = [np.zeros((0, self.dim), np.float32)] * len(tokens)
-        order = np.argsort([len(row) for row in tokens], kind="stable")  # like lengths together: little padding
         with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                places = order[start : start + batch_size]
+            for places in batches_of_like_lengths([len(row) for row in tokens], batch_tokens):
                 ids_BT, mask_BT, kept_BT = self.batch([tokens[place] for place in places], query)
                 vectors_BTD = self.embed(ids_BT, mask_BT).float()
                 for place, vectors_TD, kept_T in zip(places, vectors_BTD, kept_BT, strict=True):
@@ -173,28 +170,20 @@ class MultiVectorEncoder:
     def save(self, directory: str | Path) -> None:
         """Write a directory in PyLate's layout, which sentence-transformers' MultiVectorEncoder also opens."""
         directory = Path(directory)
-        dense = {
-            "in_features": self.model.config.hidden_size,
-            "out_features": self.dim,
-            "bias": False,
-            "activation_function": "torch.nn.modules.linear.Identity",
-        }
         files = {
-            _LISTING: [
-                {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-                {"idx": 1, "name": "1", "path": _DENSE, "type": "pylate.models.Dense.Dense"},
-            ],
-            "sentence_bert_config.json": {"max_seq_length": self.config.document_length - 1, "do_lower_case": False},
-            _SETTINGS: {"similarity_fn_name": "MaxSim", "prompts": {}, "default_prompt_name": None}
+            ABOUT: {"similarity_fn_name": "MaxSim", "prompts": {}, "default_prompt_name": None}
             | self.config.model_dump(mode="json"),
-            f"{_DENSE}/config.json": dense,
+            f"{_DENSE}/config.json": {
+                "in_features": self.model.config.hidden_size,
+                "out_features": self.dim,
+                "bias": False,
+                "activation_function": "torch.nn.modules.linear.Identity",
+            },
         }
-        save_model(self.model, directory, self.tokenizer)
+        modules = [("", "sentence_transformers.models.Transformer"), (_DENSE, "pylate.models.Dense.Dense")]
+        write_layout(directory, self.model, self.tokenizer, modules, files, self.config.document_length - 1)
+        weights = save({_LINEAR: self.projection.detach().contiguous()}, metadata={"format": "pt"})
         with disk_errors(directory):
-            (directory / _DENSE).mkdir(exist_ok=True)
-            for name, content in files.items():
-                write_atomically(directory / name, (json.dumps(content, indent=2) + "\n").encode())
-            weights = save({_LINEAR: self.projection.detach().contiguous()}, metadata={"format": "pt"})
             write_atomically(directory / _DENSE / "model.safetensors", weights)
 
     @classmethod
@@ -205,44 +194,25 @@ class MultiVectorEncoder:
             FormatError: files are missing or damaged, or ask for what is not computed here.
         """
         directory = Path(directory)
-        modules = read_json(directory / _LISTING, list)
-        kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
-        if kinds != ["Transformer", "Dense"]:
-            raise FormatError(
-                f"its modules are {', '.join(kinds) or 'none'}; supported: Transformer, Dense", where=directory
-            )
-        folder = str(modules[1].get("path", ""))
-        if Path(folder).name != folder or not folder:
-            raise FormatError(f"'{folder:.80}' lies outside the directory", where=directory / _LISTING)
-        about = read_json(directory / folder / "config.json")
+        folder = read_modules(directory, [("Transformer", "Dense")])[1][1]
+        about = read_json(folder / "config.json")
         activation = str(about.get("activation_function", "Identity")).rpartition(".")[2]
         if about.get("bias") or activation != "Identity":
-            raise FormatError("its projection has a bias or an activation", where=directory / folder / "config.json")
-        tensors = read_safetensors(directory / folder / "model.safetensors")
+            raise FormatError("its projection has a bias or an activation", where=folder / "config.json")
+        tensors = read_safetensors(folder / "model.safetensors")
         if set(tensors) != {_LINEAR} or tensors[_LINEAR].dim() != 2:
-            raise FormatError(f"it does not hold the one matrix '{_LINEAR}'", where=directory / folder)
-        settings = read_json(directory / _SETTINGS)
+            raise FormatError(f"it does not hold the one matrix '{_LINEAR}'", where=folder)
+        settings = read_json(directory / ABOUT)
         known = {name: settings[name] for name in LateInteractionConfig.model_fields if name in settings}
-        config = build(LateInteractionConfig, known, where=directory / _SETTINGS)
+        config = build(LateInteractionConfig, known, where=directory / ABOUT)
         model = load_model(directory)
         if not isinstance(model, Encoder):
             raise FormatError("its model is no bidirectional encoder", where=directory)
-        if tokenizer is None:
-            from ..tokenizers import Tokenizer
-
-            tokenizer = Tokenizer.load(directory)
-        return cls(model, tokenizer, tensors[_LINEAR].float(), config)
+        return cls(model, read_tokenizer(directory, tokenizer), tensors[_LINEAR].float(), config)
 
     def _id(self, token: str | None) -> int | None:
         number: int | None = None if token is None else self.tokenizer.token_to_id(token)
         return number
-
-
-def _front(tokenizer: Any) -> int:
-    """How many special tokens stand in front of a text."""
-    plain = tokenizer.encode("a").tolist()
-    whole = tokenizer.encode("a", add_special_tokens=True).tolist()
-    return next((place for place in range(len(whole)) if whole[place : place + len(plain)] == plain), 0)
 
 
 def _ragged(rows: Sequence[npt.NDArray[np.float32]], dim: int) -> Ragged:

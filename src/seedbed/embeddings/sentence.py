@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.artifacts import write_atomically
-from ..core.errors import ConfigError, DataError, FormatError, disk_errors
+from ..core.errors import ConfigError, DataError, FormatError
 from ..core.json_files import read_json
 from ..core.ragged import Ragged
-from ..models import Encoder, load_model, save_model
+from ..models import Decoder, Encoder, load_model
+from .layout import ABOUT, read_length, read_modules, read_tokenizer, write_layout
 from .pooling import Pooling, check_pooling, pool
 
 _POOLING_KEYS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "last": "pooling_mode_lasttoken"}
 _OTHER_POOLINGS = ("pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
+_POOLING = "1_Pooling"
 _MODULES = ("Transformer", "Pooling", "Normalize")
 
 
@@ -38,21 +39,23 @@ class SentenceEncoder:
     >>> vectors = encoder.encode(["how to read a csv file"])
 
     Args:
-        model: an `Encoder`: `model(ids_BT, mask_BT)` gives hidden states (B, T, C).
+        model: an `Encoder`, or a `Decoder`, whose last norm's output is pooled (best "last").
         tokenizer: see `seedbed.tokenizers.Tokenizer`.
         max_length: tokens that are read; what is longer is cut, counted in `truncated` and warned about.
         pooling: "mean" | "cls" | "last".
         normalize: whether vectors have length 1 unless a call says otherwise.
+        prompts: by name, what some encoders want before a text ("query", "document", ...).
     """
 
     def __init__(
         self,
-        model: Encoder,
+        model: Encoder | Decoder,
         tokenizer: Any,
         max_length: int | None = None,
         *,
         pooling: str = "mean",
         normalize: bool = True,
+        prompts: Mapping[str, str] | None = None,
     ) -> None:
         context = model.config.context_length
         self.model, self.tokenizer = model.eval(), tokenizer
@@ -65,7 +68,7 @@ class SentenceEncoder:
                 "belong together"
             )
         self.pooling: Pooling = check_pooling(pooling)
-        self.normalize = normalize
+        self.normalize, self.prompts = normalize, dict(prompts or {})
         self.truncated = 0
 
     @property
@@ -74,31 +77,87 @@ class SentenceEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of all that decides a vector: weights, tokenizer, length, pooling, normalisation."""
-        settings = [self.tokenizer.fingerprint, self.max_length, self.pooling, self.normalize]
+        """sha256 of all that decides a vector: weights, tokenizer, length, pooling, normalisation, prompts."""
+        settings = [self.tokenizer.fingerprint, self.max_length, self.pooling, self.normalize, self.prompts]
         return fingerprint(settings, self.model.state_dict())
 
+    @overload
     def encode(
-        self, texts: Sequence[str] | str, normalize: bool | None = None, *, batch_size: int = 64
-    ) -> npt.NDArray[np.float32]:
+        self,
+        texts: Sequence[str] | str,
+        normalize: bool | None = None,
+        *,
+        prompt: str | None = None,
+        dim: int | None = None,
+        precision: Literal["float32"] = "float32",
+        batch_tokens: int = 4096,
+    ) -> npt.NDArray[np.float32]: ...
+
+    @overload
+    def encode(
+        self,
+        texts: Sequence[str] | str,
+        normalize: bool | None = None,
+        *,
+        prompt: str | None = None,
+        dim: int | None = None,
+        precision: Literal["int8", "binary"],
+        batch_tokens: int = 4096,
+    ) -> npt.NDArray[Any]: ...
+
+    def encode(
+        self,
+        texts: Sequence[str] | str,
+        normalize: bool | None = None,
+        *,
+        prompt: str | None = None,
+        dim: int | None = None,
+        precision: str = "float32",
+        batch_tokens: int = 4096,
+    ) -> npt.NDArray[Any]:
         """Vectors (n, dim), in the order of the texts. An empty text is read as the end-of-text token alone.
 
         Warns (TruncationWarning) when texts were cut; `truncated` counts them over all calls.
+
+        Args:
+            prompt: name of one of `prompts`, put before every text.
+            dim: keep the first so many components, normalised anew: for encoders trained so (Matryoshka).
+            precision: "float32"; "int8", components times 127 of vectors of length 1; "binary", their signs, eight to a
+                byte, the first in the highest bit: uint8 (n, dim / 8).
+            batch_tokens: of texts that are read together, about, with what pads them.
         """
         listed = [texts] if isinstance(texts, str) else list(texts)
-        tokens = self.tokenize(listed)
-        normalize = self.normalize if normalize is None else normalize
-        vectors = np.zeros((len(listed), self.dim), dtype=np.float32)
-        order = np.argsort([len(row) for row in tokens], kind="stable")  # like lengths together: little padding
+        dim = self._check(dim, precision)
+        tokens = self.tokenize([self._prompt(prompt) + text if isinstance(text, str) else text for text in listed])
+        normalize = (self.normalize if normalize is None else normalize) or precision != "float32"
+        vectors = np.zeros((len(listed), dim), dtype=np.float32)
         with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                ids_BT, mask_BT = pad([tokens[row] for row in rows])
-                pooled_BC = self.embed(ids_BT, mask_BT)
+            for rows in batches_of_like_lengths([len(row) for row in tokens], batch_tokens):
+                pooled_BC = self.embed(*pad([tokens[row] for row in rows]))[:, :dim]
                 if normalize:
                     pooled_BC = F.normalize(pooled_BC, dim=-1)
                 vectors[rows] = pooled_BC.float().cpu().numpy()
-        return vectors
+        if precision == "int8":
+            return np.rint(vectors * 127).astype(np.int8)
+        return np.packbits(vectors > 0, axis=1) if precision == "binary" else vectors
+
+    def _check(self, dim: int | None, precision: str) -> int:
+        dim = self.dim if dim is None else dim
+        if not 1 <= dim <= self.dim:
+            raise ConfigError(f"dim must be between 1 and {self.dim}, not {dim}")
+        if precision not in ("float32", "int8", "binary"):
+            raise ConfigError(f"precision '{precision}' is unknown (known: float32, int8, binary)")
+        if precision == "binary" and dim % 8:
+            raise ConfigError(f"binary vectors need a dim that is a multiple of 8, not {dim}")
+        return dim
+
+    def _prompt(self, name: str | None) -> str:
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            known = ", ".join(self.prompts) or "none"
+            raise ConfigError(f"the encoder has no prompt '{name}' (it has: {known})", where="prompt")
+        return self.prompts[name]
 
     def embed(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
         """Pooled vectors (B, C), not normalised, with gradient if there is one."""
@@ -113,37 +172,23 @@ class SentenceEncoder:
 
     def save(self, directory: str | Path) -> None:
         """Write a directory that `sentence_transformers.SentenceTransformer(directory)` opens, with equal vectors."""
-        directory = Path(directory)
-        modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
-        if self.normalize:
-            modules.append(("2_Normalize", "Normalize"))
-        listing = [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (path, kind) in enumerate(modules)
-        ]
-        pooling = {key: name == self.pooling for name, key in _POOLING_KEYS.items()}
+        kinds = [("", "Transformer"), (_POOLING, "Pooling"), ("2_Normalize", "Normalize")][: 3 if self.normalize else 2]
         files = {
-            "modules.json": listing,
-            "sentence_bert_config.json": {"max_seq_length": self.max_length, "do_lower_case": False},
-            "config_sentence_transformers.json": {
+            ABOUT: {
                 "model_type": "SentenceTransformer",
-                "prompts": {},
+                "prompts": self.prompts,
                 "default_prompt_name": None,
                 "similarity_fn_name": "cosine",
             },
-            "1_Pooling/config.json": {
+            f"{_POOLING}/config.json": {
                 "word_embedding_dimension": self.dim,
-                **pooling,
+                **{key: name == self.pooling for name, key in _POOLING_KEYS.items()},
                 **dict.fromkeys(_OTHER_POOLINGS, False),
                 "include_prompt": True,
             },
         }
-        save_model(self.model, directory, self.tokenizer)
-        with disk_errors(directory):
-            for path, _ in modules[1:]:
-                (directory / path).mkdir(exist_ok=True)
-            for name, content in files.items():
-                write_atomically(directory / name, (json.dumps(content, indent=2) + "\n").encode())
+        modules = [(path, f"sentence_transformers.models.{kind}") for path, kind in kinds]
+        write_layout(Path(directory), self.model, self.tokenizer, modules, files, self.max_length)
 
     @classmethod
     def load(cls, directory: str | Path, tokenizer: Any = None) -> Self:
@@ -156,32 +201,28 @@ class SentenceEncoder:
             FormatError: files are missing or damaged, or ask for what is not computed here.
         """
         directory = Path(directory)
-        modules = read_json(directory / "modules.json", list)
-        kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
-        if kinds not in (list(_MODULES[:2]), list(_MODULES)):
-            raise FormatError(
-                f"its modules are {', '.join(kinds) or 'none'}; supported: {', '.join(_MODULES)}", where=directory
-            )
-        folder = str(modules[1].get("path", ""))
-        if Path(folder).name != folder:
-            raise FormatError(f"'{folder:.80}' lies outside the directory", where=directory / "modules.json")
-        settings = read_json(directory / folder / "config.json")
+        kinds, folders = read_modules(directory, [_MODULES, _MODULES[:2]])
+        settings = read_json(folders[1] / "config.json")
         chosen = [name for name, key in _POOLING_KEYS.items() if settings.get(key)]
         if len(chosen) != 1 or any(settings.get(key) for key in _OTHER_POOLINGS):
-            raise FormatError(
-                "its pooling is not one of mean, cls, last", where=directory / "1_Pooling" / "config.json"
-            )
+            raise FormatError("its pooling is not one of mean, cls, last", where=folders[1] / "config.json")
+        if not settings.get("include_prompt", True):
+            raise FormatError("its pooling leaves prompts out", where=folders[1] / "config.json")
         model = load_model(directory)
-        if not isinstance(model, Encoder):
-            raise FormatError("its model is no bidirectional encoder", where=directory)
-        length = read_json(directory / "sentence_bert_config.json").get("max_seq_length")
-        if length is not None and (not isinstance(length, int) or length < 1):
-            raise FormatError("max_seq_length is no length", where=directory / "sentence_bert_config.json")
-        if tokenizer is None:
-            from ..tokenizers import Tokenizer
-
-            tokenizer = Tokenizer.load(directory)
-        return cls(model, tokenizer, length, pooling=chosen[0], normalize=len(kinds) == len(_MODULES))
+        if not isinstance(model, Encoder | Decoder):
+            raise FormatError("its model gives no hidden states of one text", where=directory)
+        about = read_json(directory / ABOUT) if (directory / ABOUT).exists() else {}
+        prompts = about.get("prompts") or {}
+        if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
+            raise FormatError("its prompts are not texts by name", where=directory / ABOUT)
+        return cls(
+            model,
+            read_tokenizer(directory, tokenizer),
+            read_length(directory),
+            pooling=chosen[0],
+            normalize=len(kinds) == len(_MODULES),
+            prompts=prompts,
+        )
 
 
 def fingerprint(settings: Sequence[Any], tensors: Mapping[str, Tensor]) -> str:
@@ -209,6 +250,14 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[lis
     return [row.astype(np.int64) if len(row) else nothing for row in encoded], longer
 
 
+def around(tokenizer: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Special tokens before and behind every text."""
+    plain = tokenizer.encode("a").tolist()
+    whole = tokenizer.encode("a", add_special_tokens=True).astype(np.int64)
+    start = next((place for place in range(len(whole)) if whole[place : place + len(plain)].tolist() == plain), 0)
+    return whole[:start], whole[start + len(plain) :]
+
+
 def warn_of_truncation(longer: int, texts: int, length: int) -> None:
     """Warn whoever called an encoder's method, which called this."""
     warnings.warn(
@@ -230,8 +279,21 @@ def pad(rows: Sequence[npt.NDArray[np.int64]]) -> tuple[Tensor, Tensor | None]:
     return torch.from_numpy(ids), torch.from_numpy(np.arange(width) < lengths[:, None])
 
 
+def batches_of_like_lengths(lengths: Sequence[int], batch_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Places of rows that are padded together: by rising length, each batch at most `batch_tokens` with its padding."""
+    order = np.argsort(lengths, kind="stable")
+    start = 0
+    for place, row in enumerate(order):
+        if place > start and (place + 1 - start) * lengths[row] > batch_tokens:
+            yield order[start:place]
+            start = place
+    if start < len(order):
+        yield order[start:]
+
+
 def embed(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor | None, pooling: Pooling = "mean") -> Tensor:
-    hidden_BTC = model(ids_BT, mask_BT)
+    # Padding is on the right, where a decoder's tokens do not look.
+    hidden_BTC = model.hidden(ids_BT) if isinstance(model, Decoder) else model(ids_BT, mask_BT)
     if mask_BT is None:
         mask_BT = torch.ones_like(ids_BT, dtype=torch.bool)
     return pool(hidden_BTC, mask_BT, pooling)

@@ -5,7 +5,6 @@ B texts, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..core.artifacts import write_atomically
-from ..core.errors import ConfigError, DataError, FormatError, disk_errors
+from ..core.errors import ConfigError, DataError, FormatError
 from ..core.json_files import read_json
 from ..core.ragged import Ragged
-from ..models import MaskedLanguageModel, load_model, save_model
-from .sentence import fingerprint, pad, tokenize, warn_of_truncation
+from ..models import MaskedLanguageModel, load_model
+from .layout import ABOUT, read_length, read_modules, read_tokenizer, write_layout
+from .sentence import batches_of_like_lengths, fingerprint, pad, tokenize, warn_of_truncation
 
 _POOLING = "1_SpladePooling"
 _MODULES = ("MLMTransformer", "SpladePooling")
@@ -84,7 +83,7 @@ class SparseEncoder:
         """sha256 of all that decides a vector."""
         return fingerprint([self.tokenizer.fingerprint, self.max_length, self.pooling], self.model.state_dict())
 
-    def encode(self, texts: Sequence[str] | str, *, batch_size: int = 32, top: int | None = None) -> SparseVectors:
+    def encode(self, texts: Sequence[str] | str, *, batch_tokens: int = 2048, top: int | None = None) -> SparseVectors:
         """Sparse vectors, in the order of the texts.
 
         Warns (TruncationWarning) when texts were cut; `truncated` counts them over all calls.
@@ -98,10 +97,8 @@ class SparseEncoder:
             self.truncated += longer
             warn_of_truncation(longer, len(listed), self.max_length)
         found: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = [(np.zeros(0), np.zeros(0))] * len(listed)
-        order = np.argsort([len(row) for row in tokens], kind="stable")  # like lengths together: little padding
         with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                places = order[start : start + batch_size]
+            for places in batches_of_like_lengths([len(row) for row in tokens], batch_tokens):
                 weights_BV = self.embed(*pad([tokens[place] for place in places])).float().cpu().numpy()
                 for place, weights in zip(places, weights_BV, strict=True):
                     ids = np.flatnonzero(weights)
@@ -133,15 +130,9 @@ class SparseEncoder:
 
     def save(self, directory: str | Path) -> None:
         """Write a directory that `sentence_transformers.SparseEncoder(directory)` opens, with equal vectors."""
-        directory = Path(directory)
-        kinds = zip(("", _POOLING), _MODULES, strict=True)
+        package = "sentence_transformers.sparse_encoder.models"
         files = {
-            "modules.json": [
-                {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.sparse_encoder.models.{kind}"}
-                for i, (path, kind) in enumerate(kinds)
-            ],
-            "sentence_bert_config.json": {"max_seq_length": self.max_length, "do_lower_case": False},
-            "config_sentence_transformers.json": {
+            ABOUT: {
                 "model_type": "SparseEncoder",
                 "prompts": {},
                 "default_prompt_name": None,
@@ -153,11 +144,8 @@ class SparseEncoder:
                 "word_embedding_dimension": self.model.config.vocab_size,
             },
         }
-        save_model(self.model, directory, self.tokenizer)
-        with disk_errors(directory):
-            (directory / _POOLING).mkdir(exist_ok=True)
-            for name, content in files.items():
-                write_atomically(directory / name, (json.dumps(content, indent=2) + "\n").encode())
+        modules = [(path, f"{package}.{kind}") for path, kind in zip(("", _POOLING), _MODULES, strict=True)]
+        write_layout(Path(directory), self.model, self.tokenizer, modules, files, self.max_length)
 
     @classmethod
     def load(cls, directory: str | Path, tokenizer: Any = None) -> Self:
@@ -167,27 +155,13 @@ class SparseEncoder:
             FormatError: files are missing or damaged, or ask for what is not computed here.
         """
         directory = Path(directory)
-        modules = read_json(directory / "modules.json", list)
-        kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
-        if kinds not in ([*_MODULES], ["Transformer", "SpladePooling"]):
-            raise FormatError(
-                f"its modules are {', '.join(kinds) or 'none'}; supported: {', '.join(_MODULES)}", where=directory
-            )
-        folder = str(modules[1].get("path", ""))
-        if Path(folder).name != folder or not folder:
-            raise FormatError(f"'{folder:.80}' lies outside the directory", where=directory / "modules.json")
-        settings = read_json(directory / folder / "config.json")
+        folder = read_modules(directory, [_MODULES, ("Transformer", "SpladePooling")])[1][1]
+        settings = read_json(folder / "config.json")
         pooling = settings.get("pooling_strategy", "max")
         if settings.get("activation_function", "relu") != "relu" or pooling not in ("max", "sum"):
-            raise FormatError("its pooling is not log(1 + relu), max or sum", where=directory / folder / "config.json")
+            raise FormatError("its pooling is not log(1 + relu), max or sum", where=folder / "config.json")
         model = load_model(directory)
         if not isinstance(model, MaskedLanguageModel):
             raise FormatError("its model does not predict masked tokens", where=directory)
-        length = read_json(directory / "sentence_bert_config.json").get("max_seq_length")
-        if length is not None and (not isinstance(length, int) or length < 1):
-            raise FormatError("max_seq_length is no length", where=directory / "sentence_bert_config.json")
-        if tokenizer is None:
-            from ..tokenizers import Tokenizer
-
-            tokenizer = Tokenizer.load(directory)
-        return cls(model, tokenizer, length, pooling=pooling)
+        tokenizer = read_tokenizer(directory, tokenizer)
+        return cls(model, tokenizer, read_length(directory), pooling=pooling)

@@ -1,0 +1,75 @@
+"""The directories of sentence-transformers and PyLate: a model, a tokenizer, and the modules that follow, listed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.artifacts import write_atomically
+from ..core.errors import FormatError, disk_errors
+from ..core.json_files import read_json
+from ..models import save_model
+
+_LISTING, _LENGTH = "modules.json", "sentence_bert_config.json"
+ABOUT = "config_sentence_transformers.json"
+
+
+def write_layout(
+    directory: Path,
+    model: Any,
+    tokenizer: Any,
+    modules: Sequence[tuple[str, str]],
+    files: Mapping[str, Any],
+    length: int,
+) -> None:
+    """Write a model and what stands around it.
+
+    Args:
+        modules: folder and full type name of each, the model's folder "".
+        files: JSON by path. length: tokens that are read.
+    """
+    listing = [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(modules)]
+    about = {_LENGTH: {"max_seq_length": length, "do_lower_case": False}}
+    save_model(model, directory, tokenizer)
+    with disk_errors(directory):
+        for path, _ in modules[1:]:
+            (directory / path).mkdir(exist_ok=True)
+        for name, content in {_LISTING: listing, **about, **files}.items():
+            write_atomically(directory / name, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_modules(directory: Path, supported: Sequence[Sequence[str]]) -> tuple[list[str], list[Path]]:
+    """The modules' kinds and folders.
+
+    Raises:
+        FormatError: they are none of the chains in `supported`, or a folder lies elsewhere.
+    """
+    modules = read_json(directory / _LISTING, list)
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
+    if kinds not in [list(chain) for chain in supported]:
+        known = " or ".join(", ".join(chain) for chain in supported)
+        raise FormatError(f"its modules are {', '.join(kinds) or 'none'}; supported: {known}", where=directory)
+    folders = [str(module.get("path", "")) for module in modules]
+    for folder in folders[1:]:
+        if Path(folder).name != folder or not folder:
+            raise FormatError(f"'{folder:.80}' lies outside the directory", where=directory / _LISTING)
+    return kinds, [directory / folder for folder in folders]
+
+
+def read_length(directory: Path) -> int | None:
+    """Tokens that the encoder reads; None: as many as its model does."""
+    length = read_json(directory / _LENGTH).get("max_seq_length")
+    if length is not None and (not isinstance(length, int) or length < 1):
+        raise FormatError("max_seq_length is no length", where=directory / _LENGTH)
+    return length
+
+
+def read_tokenizer(directory: Path, tokenizer: Any) -> Any:
+    """The directory's own tokenizer unless another is given."""
+    if tokenizer is not None:
+        return tokenizer
+    from ..tokenizers import Tokenizer
+
+    return Tokenizer.load(directory)
