@@ -245,13 +245,18 @@ def _least_of_nucleus(weights_BV: Tensor, top_p: Tensor) -> Tensor:
     """The smallest weight (B, 1) among the fewest largest ones that hold the share `top_p` (B, 1) of a row."""
     wanted = torch.where(top_p < 1, top_p, 0) * weights_BV.sum(dim=-1, keepdim=True, dtype=torch.float64)
     # Few tokens hold it nearly always, and sorting all of them would take longest of all that is done here.
-    largest = weights_BV.topk(min(_NUCLEUS, weights_BV.shape[-1]), dim=-1).values
+    least, enough = _last_needed(weights_BV.topk(min(_NUCLEUS, weights_BV.shape[-1]), dim=-1).values, wanted)
+    wide = (~enough[:, 0]).nonzero()[:, 0]
+    if len(wide):
+        least[wide], _ = _last_needed(weights_BV[wide].sort(dim=-1, descending=True).values, wanted[wide])
+    return least
+
+
+def _last_needed(largest: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row's largest weights, which descend, the last that is needed to hold `wanted`, and whether they do."""
     held = largest.cumsum(dim=-1, dtype=torch.float64)
-    if largest.shape[-1] < weights_BV.shape[-1] and bool((held[:, -1:] < wanted).any()):
-        largest = weights_BV.sort(dim=-1, descending=True).values
-        held = largest.cumsum(dim=-1, dtype=torch.float64)
     kept = (held - largest < wanted).sum(dim=-1, keepdim=True)
-    return largest.gather(-1, kept.clamp(1) - 1)
+    return largest.gather(-1, kept.clamp(1) - 1), held[:, -1:] >= wanted
 
 
 def draw(weights_BV: Tensor, uniforms_B: Tensor) -> Tensor:

@@ -89,6 +89,7 @@ class Scheduler:
         self._waiting: deque[_Group] = deque()
         self._running: list[_Row] = []  # by row of the cache, without gaps
         self._cache: KeyValueCache | None = None
+        self._view: tuple[tuple[object, ...], KeyValueCache] | None = None
         self._sampler = Sampler(rows, config.vocab_size, self.device)
         self.statistics = Statistics()
 
@@ -197,7 +198,7 @@ class Scheduler:
                 self._running[row] = self._running[last]
             self._running.pop()
         if not self._running and not self._waiting:
-            self._cache = None  # an idle scheduler holds no memory
+            self._cache = self._view = None  # an idle scheduler holds no memory
 
     # Prompts
 
@@ -273,7 +274,7 @@ class Scheduler:
         for place, (request, draft) in enumerate(zip(requests, drafts, strict=True)):
             ids[place, 0] = request.ids[-1]
             ids[place, 1 : 1 + len(draft.tokens)] = draft.tokens
-        view = self._cache.view(rows)
+        view = self._view_of(rows)
         logits_BTV = self._step(torch.from_numpy(ids).to(self.device), view)
         if ids.shape[1] == 1:
             return self._choose(rows, logits_BTV[:, 0])
@@ -281,6 +282,14 @@ class Scheduler:
         # The newest token of each row has not been read yet.
         view.set_lengths([request.length - 1 for request in requests])
         return requests
+
+    def _view_of(self, rows: list[int]) -> KeyValueCache:
+        """A view of `rows`, kept as long as the same rows decode."""
+        assert self._cache is not None
+        key = self._cache, self._cache.capacity, self._cache.rows, tuple(rows)
+        if self._view is None or self._view[0] != key:
+            self._view = key, self._cache.view(rows)
+        return self._view[1]
 
     def _draft(self, rows: list[int], requests: list[Request]) -> list[Draft]:
         assert self._cache is not None
