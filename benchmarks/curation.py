@@ -65,7 +65,7 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def rules(rounds: int) -> list[dict[str, Any]]:
-    texts = documents(2)
+    texts = documents(0.5)
     size = corpora.size_of(texts) / 1e6
     bounds = PRESETS["fineweb"].rules
     families = FAMILIES["gopher"] | FAMILIES["repetition"] | FAMILIES["fineweb"]

@@ -22,7 +22,7 @@ SourcesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SOURCE...",
-        help="Folders or files: txt, md, rst, html, jsonl, csv, parquet, and these gzipped or in zip.",
+        help="Folders or files: txt, md, rst, html, jsonl, csv, parquet, warc, pdf, also gzipped or in zip and tar.",
         show_default=False,
     ),
 ]
@@ -160,13 +160,20 @@ def curate(
     preset: Annotated[str, typer.Option(help="Quality rules: none, prose, gopher, c4, fineweb or dclm.")] = "prose",
     overrides: OverridesOption = None,
 ) -> None:
-    """Read, normalise, filter, deduplicate and split documents into a corpus that accounts for every one."""
+    """Read, normalise, filter, deduplicate and split documents into a corpus that accounts for every one.
+
+    A page of what was kept and dropped, and why, is written beside it: OUT-report.html.
+    """
     from ..core.config import merge_overrides
     from ..curation import curate as curate_alone
+    from ..reports.curation_page import write_curation_report
 
     given = {key.removeprefix("curation."): value for key, value in parse_overrides(overrides or []).items()}
     options = merge_overrides({"preset": preset}, given)
     curate_alone(gather_sources(sources, python_docs), out, **options).show()
+    page = out.with_name(f"{out.name}-report.html")
+    write_curation_report(out, page)
+    show(f"Report: {page}", style="bold")
 
 
 def _stage(name: str) -> Any:
