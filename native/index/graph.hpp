@@ -7,24 +7,18 @@
 // which the codes of its neighbours, relative to itself, lie together for one fast scan (SymphonyQG; rabitq.hpp).
 // Blocks follow the links when an addition or a removal ends.
 //
-// Exact copies of a point form a ring (`ring`) of which one stands in the graph, so that thousands of equal vectors
-// neither crowd each other's links nor hide. Removed slots stay as stepping stones until a fifth of the graph is
-// removed; then the links around them are mended and the slots closed up (as FreshDiskANN does).
-//
-// Concurrency. Any number of searches run together; changes come one at a time and let searches in between.
+// Copies, removed slots and concurrency: slots.hpp.
 #pragma once
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <vector>
 
 #include "index/fixed_points.hpp"
-#include "index/gate.hpp"
 #include "index/graph_pool.hpp"
-#include "index/hnsw.hpp"
 #include "index/rabitq.hpp"
+#include "index/slots.hpp"
 #include "index/spin_lock.hpp"
 
 namespace seedbed::index {
@@ -46,26 +40,12 @@ struct GraphSearch {
   std::size_t threads = 1;
 };
 
-// What one walk needs besides the graph; kept and used again.
-struct Walk {
-  std::vector<std::uint16_t> visited;
-  std::uint16_t epoch = 0;
-  std::vector<Near> pool;                 // sorted; Near.slot's top bit marks an expanded entry
-  std::vector<Near> candidates, results;  // heaps of the filtered search
-  std::vector<Slot> fresh, buffer;
-  std::vector<float> values;
+struct Walk : WalkSpace {
   Array<float> turned;
   ByteQuery query;
   rabitq::Query table;
   CandidatePool waiting;
   Marks expanded;
-
-  void start(std::size_t slots);
-  bool visit(Slot slot) {
-    if (visited[slot] == epoch) return false;
-    visited[slot] = epoch;
-    return true;
-  }
 };
 
 struct GraphState {  // what a file holds; views are into the index
@@ -76,10 +56,8 @@ struct GraphState {  // what a file holds; views are into the index
   std::size_t sampled_at = 0, unchecked = 0;
 };
 
-class Graph {
+class Graph : public Slots {
  public:
-  enum Flag : std::uint8_t { kRemoved = 1, kAlias = 2 };
-
   explicit Graph(const GraphSettings& settings);
 
   // Rows are finite and already normalised where the metric asks for it. Throws std::invalid_argument
@@ -101,10 +79,8 @@ class Graph {
   void restore(const GraphState& state);
   GraphState state() const;
 
-  std::size_t size() const;
   std::size_t memory_bytes() const;
   std::size_t dim() const { return settings_.dim; }
-  std::vector<std::int64_t> ids() const;
   static std::size_t predict_memory_bytes(const GraphSettings& settings, std::size_t count);
 
  private:
@@ -114,23 +90,15 @@ class Graph {
   std::size_t degree() const { return settings_.degree; }
   const Slot* links(Slot slot) const { return links_.data() + std::size_t{slot} * degree(); }
   Slot* mutable_links(Slot slot) { return links_.writable() + std::size_t{slot} * degree(); }
-  bool removed(Slot slot) const { return flags_[slot] & kRemoved; }
-  bool in_graph(Slot slot) const { return !(flags_[slot] & kAlias); }
 
   // graph_search.cpp
   Near best_entry(const ByteQuery& query, Walk& walk) const;
   void search_blocks(std::size_t width, std::size_t keep, Walk& walk) const;
-  void search_filtered(std::size_t width, Walk& walk, const std::vector<std::uint8_t>* mask) const;
+  void search_filtered(std::size_t width, Walk& walk, const Mask* mask) const;
   void search_links(std::size_t width, bool exact, Walk& walk) const;
   void scan(std::span<const Slot> slots, std::size_t keep, Walk& walk) const;
   void rerank(std::size_t keep, Walk& walk) const;
-  bool admitted(Slot slot, const std::vector<std::uint8_t>* mask) const;
   float reported(float value) const;
-  void emit(std::span<const Near> found, const std::vector<std::uint8_t>* mask, std::size_t k, float* distances,
-            std::int64_t* ids) const;
-  void need_label_map() const;
-  std::unique_ptr<Walk> borrow_walk() const;
-  void give_back(std::unique_ptr<Walk> walk) const;
 
   // graph_build.cpp
   void add_slice(const float* rows, const std::int64_t* ids, std::size_t count, std::size_t threads);
@@ -161,27 +129,20 @@ class Graph {
   void rename_blocks(Slot slot, const std::vector<Slot>& renamed);
 
   // graph_remove.cpp
-  void detach(Slot slot);
   void mend();
-  void close_up(const std::vector<Slot>& kept);
-  void cut(std::size_t count);
+  void close_up();
   void rebuild();
 
   GraphSettings settings_;
   std::size_t block_stride_;
   FixedPoints points_;
-  Array<std::int64_t> labels_;
-  Array<std::uint8_t> flags_, blocks_;
-  Array<Slot> ring_, links_, entries_;
+  Array<std::uint8_t> blocks_;
+  Array<Slot> links_, entries_;
   std::vector<std::uint8_t> stale_;  // links changed since the slot was filled and its blocks were encoded
-  std::size_t live_ = 0, removed_in_graph_ = 0, unchecked_ = 0, sampled_at_ = 0;
+  std::size_t unchecked_ = 0, sampled_at_ = 0;
   std::size_t finished_ = 0;  // slots before it have been filled and encoded
 
-  mutable LabelMap map_;
-  mutable std::atomic<bool> mapped_ = true;
-  mutable std::mutex map_mutex_, walk_mutex_;
-  mutable std::vector<std::unique_ptr<Walk>> walks_;
-  Gate gate_;
+  mutable Spaces<Walk> walks_;
   mutable std::vector<std::atomic_flag> slot_locks_;  // only while several threads change links
 };
 

@@ -4,7 +4,6 @@
 #include <string>
 
 #include "index/graph.hpp"
-#include "index/graph_walk.hpp"
 #include "index/parallel.hpp"
 #include "index/random.hpp"
 
@@ -33,21 +32,12 @@ void Graph::add(const float* rows, const std::int64_t* ids, std::size_t count, s
   if (count == 0) return;
   {
     const auto writing = gate_.write();
-    need_label_map();
-    if (labels_.size() + count > kMaxSlots) throw std::invalid_argument("the index would hold too many vectors");
-    std::vector<std::int64_t> sorted(ids, ids + count);
-    std::sort(sorted.begin(), sorted.end());
-    const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
-    if (twice != sorted.end()) throw std::invalid_argument("id " + std::to_string(*twice) + " is given twice");
-    for (std::size_t i = 0; i < count; ++i)
-      if (map_.find(ids[i], labels_.data()) != kNone)
-        throw std::invalid_argument("id " + std::to_string(ids[i]) + " is in the index already");
+    require_new(ids, count);
     const std::size_t total = labels_.size() + count;
     points_.centre_on(rows, count);
     points_.reserve(total);
     links_.grow(total * degree());
     blocks_.grow(total * block_stride_);
-    map_.reserve(live_ + count, labels_.data());
   }
   for (std::size_t start = 0; start < count;) {
     const auto writing = gate_.write();
@@ -77,18 +67,9 @@ void Graph::add_slice(const float* rows, const std::int64_t* ids, std::size_t co
   need_stale();
   points_.append(rows, count);
   links_.resize(total * degree(), kNone);
-  labels_.resize(total, -1);
-  flags_.resize(total, 0);
-  ring_.resize(total, 0);
   stale_.resize(total, kStale);
+  append_slots(ids, count);
   append_blocks(total);
-  for (std::size_t i = 0; i < count; ++i) {
-    const Slot slot = static_cast<Slot>(first + i);
-    labels_.at(slot) = ids[i];
-    ring_.at(slot) = slot;
-    map_.insert(ids[i], slot, labels_.data());
-  }
-  live_ += count;
   if (finished_ == 0 && first * 5 >= sampled_at_ * 6) choose_entries(first);  // walks on blocks begin at finished slots
   insert_all(static_cast<Slot>(first), count, threads);
 }
@@ -120,12 +101,12 @@ template <class Work>
 void Graph::for_slots(Slot first, std::size_t count, std::size_t threads, const Work& work) {
   threads = std::max<std::size_t>(1, std::min(threads, count / 32));
   std::vector<std::unique_ptr<Walk>> walks(threads);
-  for (auto& one : walks) one = borrow_walk();
+  for (auto& one : walks) one = walks_.borrow();
   if (threads > 1) slot_locks_ = std::vector<std::atomic_flag>(labels_.size());
   parallel_for(count, threads,
                [&](std::size_t worker, std::size_t i) { work(*walks[worker], static_cast<Slot>(first + i)); });
   slot_locks_.clear();
-  for (auto& one : walks) give_back(std::move(one));
+  for (auto& one : walks) walks_.give_back(std::move(one));
 }
 
 void Graph::insert_all(Slot first, std::size_t count, std::size_t threads) {
@@ -153,9 +134,9 @@ void Graph::neighbourhood(Slot slot, Walk& walk) const {
   const Near start = best_entry(walk.query, walk);
   walk.visit(slot);
   walk_graph(
-      start, settings_.ef_construction, degree(), walk,
+      {&start, 1}, settings_.ef_construction, degree(), walk,
       [&](std::span<const Slot> slots, float* out) { points_.values(kernel, walk.query, slots, out); },
-      [this](Slot from, Slot* buffer) { return links_now(from, buffer); });
+      [this](Slot from, Slot* buffer) { return links_now(from, buffer); }, [](Slot) {});
 }
 
 // A slot's links, copied where other threads may change them meanwhile.
@@ -170,10 +151,7 @@ bool Graph::join_ring(Slot slot, std::span<const Near> near) {
   for (std::size_t i = 0; i < near.size() && i < kCopiesTried; ++i) {
     const Slot other = near[i].slot;
     if (other == slot || removed(other) || !points_.same(slot, other)) continue;
-    const std::lock_guard lock(map_mutex_);
-    ring_.at(slot) = ring_[other];
-    ring_.at(other) = slot;
-    flags_.at(slot) |= kAlias;
+    join(slot, other);
     return true;
   }
   return false;
@@ -187,11 +165,7 @@ void Graph::connect(Slot slot, std::vector<Near>& near, Walk& walk) {
   select(near, degree() - degree() / 4, walk);  // the rest is for links back
   {
     const SpinLock lock(lock_of(slot));
-    Slot* own = mutable_links(slot);
-    std::size_t count = 0;
-    while (count < degree() && own[count] != kNone) ++count;  // others may have linked here already
-    for (const Near& one : near)
-      if (count < degree() && std::find(own, own + count, one.slot) == own + count) own[count++] = one.slot;
+    add_links(mutable_links(slot), degree(), near);  // others may have linked here already
     stale_[slot] = kStale;
   }
   for (const Near& one : near) link_back(one.slot, {one.distance, slot}, walk);
@@ -212,8 +186,7 @@ void Graph::link_back(Slot from, Near to, Walk& walk) {
   weigh(from, {own, degree()}, walk);
   std::sort(walk.candidates.begin(), walk.candidates.end());
   select(walk.candidates, degree(), walk);
-  std::fill_n(own, degree(), kNone);
-  for (std::size_t i = 0; i < walk.candidates.size(); ++i) own[i] = walk.candidates[i].slot;
+  set_links(own, degree(), walk.candidates);
 }
 
 // Adds `slots` with their distances from `from` to walk.candidates.
@@ -250,45 +223,19 @@ void Graph::select(std::vector<Near>& near, std::size_t limit, Walk& walk) const
 // Links into slots that no walk from the entries can reach (pruning may take away a slot's last incoming link).
 void Graph::reconnect() {
   if (entries_.size() == 0) return;
-  std::vector<std::uint8_t> reached(labels_.size());
-  std::vector<Slot> stack;
-  const auto flood = [&](Slot from) {
-    if (!reached[from]) stack.push_back(from);
-    reached[from] = 1;
-    while (!stack.empty()) {
-      const Slot* around = links(stack.back());
-      stack.pop_back();
-      for (std::size_t i = 0; i < degree() && around[i] != kNone; ++i)
-        if (!reached[around[i]]) {
-          reached[around[i]] = 1;
-          stack.push_back(around[i]);
-        }
-    }
-  };
-  auto walk = borrow_walk();
-  for (int round = 0; round < 4; ++round) {
-    std::fill(reached.begin(), reached.end(), std::uint8_t{0});
-    for (Slot entry : entries_.span()) flood(entry);
-    bool whole = true;
-    for (Slot slot = 0; slot < labels_.size(); ++slot) {
-      if (reached[slot] || !in_graph(slot) || removed(slot)) continue;
-      whole = false;
-      neighbourhood(slot, *walk);
-      std::vector<Near> near = walk->pool;
-      std::erase_if(near, [&](const Near& one) { return one.slot == slot; });
-      if (near.empty()) continue;
-      const Slot closest = near.front().slot;
-      connect(slot, near, *walk);
-      Slot* own = mutable_links(closest);
-      std::size_t at = 0;  // make sure of one link: the last place is the farthest or the newest
-      while (at + 1 < degree() && own[at] != kNone && own[at] != slot) ++at;
-      own[at] = slot;
-      stale_[closest] = kStale;
-      flood(slot);
-    }
-    if (whole) break;
-  }
-  give_back(std::move(walk));
+  auto walk = walks_.borrow();
+  reach_all(entries_.span(), degree(), [this](Slot slot) { return links(slot); }, [&](Slot slot) {
+    neighbourhood(slot, *walk);
+    std::vector<Near> near = walk->pool;
+    std::erase_if(near, [&](const Near& one) { return one.slot == slot; });
+    if (near.empty()) return false;
+    const Slot closest = near.front().slot;
+    connect(slot, near, *walk);
+    force_link(mutable_links(closest), degree(), slot);
+    stale_[closest] = kStale;
+    return true;
+  });
+  walks_.give_back(std::move(walk));
 }
 
 // What searches need of the rows whose links have changed.
@@ -311,7 +258,7 @@ void Graph::fill(Slot slot, Walk& walk) {
   walk.buffer.resize(2 * degree());
   Slot *own = walk.buffer.data(), *theirs = own + degree();
   std::copy_n(links_now(slot, own), degree(), own);
-  const std::size_t count = static_cast<std::size_t>(std::find(own, own + degree(), kNone) - own);
+  const std::size_t count = link_count(own, degree());
   if (count == degree()) return;
   walk.start(labels_.size());
   walk.visit(slot);

@@ -6,7 +6,6 @@
 
 #include "index/graph.hpp"
 #include "index/graph_blocks.hpp"
-#include "index/graph_walk.hpp"
 #include "index/parallel.hpp"
 
 namespace seedbed::index {
@@ -16,10 +15,6 @@ constexpr std::size_t kSpare = 4;  // so many more than wanted are ranked by all
 constexpr std::size_t kScanSpare = 32;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-struct Closest {  // heap order: the front is the closest
-  bool operator()(const Near& a, const Near& b) const { return b < a; }
-};
-
 // Into the second cache: the first has too few lines under way to take a whole block at once.
 void prefetch(const void* from, std::size_t bytes) {
   const char* line = static_cast<const char*>(from);
@@ -27,14 +22,6 @@ void prefetch(const void* from, std::size_t bytes) {
 }
 
 }  // namespace
-
-void Walk::start(std::size_t slots) {
-  if (visited.size() < slots) visited.resize(slots, 0);
-  if (++epoch == 0) {
-    std::fill(visited.begin(), visited.end(), std::uint16_t{0});
-    epoch = 1;
-  }
-}
 
 Near Graph::best_entry(const ByteQuery& query, Walk& walk) const {
   walk.values.resize(std::max(walk.values.size(), entries_.size()));
@@ -96,76 +83,20 @@ void Graph::search_blocks(std::size_t width, std::size_t keep, Walk& walk) const
   }
 }
 
-bool Graph::admitted(Slot slot, const std::vector<std::uint8_t>* mask) const {
-  if (!mask) return !removed(slot);
-  Slot member = slot;
-  do {
-    if ((*mask)[member]) return true;
-    member = ring_[member];
-  } while (member != slot);
-  return false;
-}
-
-// Not-admitted slots are walked through but fill no place among the results, so that a filter costs time, not recall.
-void Graph::search_filtered(std::size_t width, Walk& walk, const std::vector<std::uint8_t>* mask) const {
+void Graph::search_filtered(std::size_t width, Walk& walk, const Mask* mask) const {
   const simd::ByteKernel kernel = simd::byte_kernel(simd::level());
-  std::vector<Near>&candidates = walk.candidates, &results = walk.results;
   walk.start(labels_.size());
-  const Near start = best_entry(walk.query, walk);
-  candidates.assign(1, start);
-  results.clear();
-  walk.visit(start.slot);
-  if (admitted(start.slot, mask)) results.push_back(start);
-  walk.values.resize(std::max(walk.values.size(), degree()));
-  while (!candidates.empty()) {
-    std::pop_heap(candidates.begin(), candidates.end(), Closest());
-    const Near current = candidates.back();
-    candidates.pop_back();
-    if (results.size() >= width && current.distance > results.front().distance) break;
-    const Slot* around = links(current.slot);
-    walk.fresh.clear();
-    for (std::size_t i = 0; i < degree() && around[i] != kNone; ++i)
-      if (walk.visit(around[i])) walk.fresh.push_back(around[i]);
-    points_.values(kernel, walk.query, walk.fresh, walk.values.data());
-    for (std::size_t i = 0; i < walk.fresh.size(); ++i) {
-      const Near next{walk.values[i], walk.fresh[i]};
-      if (results.size() >= width && !(next < results.front())) continue;
-      candidates.push_back(next);
-      std::push_heap(candidates.begin(), candidates.end(), Closest());
-      if (!admitted(next.slot, mask)) continue;
-      results.push_back(next);
-      std::push_heap(results.begin(), results.end());
-      if (results.size() > width) {
-        std::pop_heap(results.begin(), results.end());
-        results.pop_back();
-      }
-    }
-  }
-  std::sort(results.begin(), results.end());
+  walk_filtered(
+      best_entry(walk.query, walk), width, degree(), walk,
+      [&](std::span<const Slot> slots, float* out) { points_.values(kernel, walk.query, slots, out); },
+      [this](Slot slot) { return links(slot); }, [&](Slot slot) { return admitted(slot, mask); });
 }
 
 // The `keep` closest of `slots` by the high bytes, sorted, in walk.results.
 void Graph::scan(std::span<const Slot> slots, std::size_t keep, Walk& walk) const {
-  constexpr std::size_t block = 1024;
   const simd::ByteKernel kernel = simd::byte_kernel(simd::level());
-  std::vector<Near>& best = walk.results;
-  best.clear();
-  walk.values.resize(std::max(walk.values.size(), block));
-  for (std::size_t start = 0; start < slots.size(); start += block) {
-    const auto some = slots.subspan(start, std::min(block, slots.size() - start));
-    points_.values(kernel, walk.query, some, walk.values.data());
-    for (std::size_t i = 0; i < some.size(); ++i) {
-      const Near one{walk.values[i], some[i]};
-      if (best.size() >= keep && !(one < best.front())) continue;
-      best.push_back(one);
-      std::push_heap(best.begin(), best.end());
-      if (best.size() > keep) {
-        std::pop_heap(best.begin(), best.end());
-        best.pop_back();
-      }
-    }
-  }
-  std::sort(best.begin(), best.end());
+  scan_slots(slots, keep, walk,
+             [&](std::span<const Slot> some, float* out) { points_.values(kernel, walk.query, some, out); });
 }
 
 // Ranks the first `keep` of walk.results by all sixteen bits.
@@ -183,22 +114,6 @@ float Graph::reported(float value) const {
   return settings_.metric == Metric::Dot ? -value : 1.0f - 0.5f * value;
 }
 
-void Graph::emit(std::span<const Near> found, const std::vector<std::uint8_t>* mask, std::size_t k, float* distances,
-                 std::int64_t* ids) const {
-  std::size_t written = 0;
-  for (const Near& one : found) {
-    Slot member = one.slot;
-    do {
-      if (written == k) return;
-      if (mask ? (*mask)[member] : !removed(member)) {
-        distances[written] = reported(one.distance);
-        ids[written++] = labels_[member];
-      }
-      member = ring_[member];
-    } while (member != one.slot);
-  }
-}
-
 // A walk on links, by the high bytes or by all sixteen bits; what it finds is left in walk.results.
 void Graph::search_links(std::size_t width, bool exact, Walk& walk) const {
   // Removed slots take places in the pool as long as they are stepping stones.
@@ -206,19 +121,19 @@ void Graph::search_links(std::size_t width, bool exact, Walk& walk) const {
   walk.start(labels_.size());
   Near start = best_entry(walk.query, walk);
   const auto links_of = [this](Slot slot, Slot*) { return links(slot); };
+  const auto walk_by = [&](const auto& values) {
+    walk_graph({&start, 1}, width, degree(), walk, values, links_of, [](Slot) {});
+  };
   if (exact) {
     const float base = points_.exact_base(walk.query);
     const auto values = [&](std::span<const Slot> slots, float* out) {
       for (std::size_t i = 0; i < slots.size(); ++i) out[i] = points_.exact(walk.turned.data(), base, slots[i]);
     };
     values({&start.slot, 1}, &start.distance);
-    walk_graph(start, width, degree(), walk, values, links_of);
+    walk_by(values);
   } else {
     const simd::ByteKernel kernel = simd::byte_kernel(simd::level());
-    const auto values = [&](std::span<const Slot> slots, float* out) {
-      points_.values(kernel, walk.query, slots, out);
-    };
-    walk_graph(start, width, degree(), walk, values, links_of);
+    walk_by([&](std::span<const Slot> slots, float* out) { points_.values(kernel, walk.query, slots, out); });
   }
   if (removed_in_graph_) std::erase_if(walk.pool, [&](const Near& one) { return removed(one.slot); });
   walk.results.swap(walk.pool);
@@ -231,36 +146,13 @@ void Graph::search(const float* queries, std::size_t count, const GraphSearch& h
   std::fill(ids, ids + count * k, std::int64_t{-1});
   const auto reading = gate_.read();
 
-  std::vector<std::uint8_t> mask;
-  std::vector<Slot> eligible;  // filled where a scan may be wanted
-  std::size_t within = live_;
-  if (allowed) {
-    need_label_map();
-    mask.assign(labels_.size(), 0);
-    for (std::int64_t label : *allowed) {
-      const Slot slot = map_.find(label, labels_.data());
-      if (slot != kNone) mask[slot] = 1;
-    }
-    within = static_cast<std::size_t>(std::count(mask.begin(), mask.end(), 1));
-  }
-  if (within == 0 || k == 0 || count == 0) return;
-  const std::size_t wanted = std::min(k, within);
-  const std::size_t width = std::max(how.width, wanted);
-  const std::size_t keep = wanted + kSpare;
-  // A walk has to see about width / selectivity slots and pays for each of them many times what a scan pays.
-  const double selectivity = static_cast<double>(within) / static_cast<double>(labels_.size());
-  const bool scanned =
-      width >= within || static_cast<double>(within) * selectivity <= 16.0 * static_cast<double>(width);
-  const auto need_eligible = [&] {
-    for (Slot slot = 0; slot < labels_.size(); ++slot)
-      if (allowed ? mask[slot] != 0 : !removed(slot)) eligible.push_back(slot);
-  };
-  if (scanned) need_eligible();
-  std::once_flag eligible_once;
-  const std::vector<std::uint8_t>* const filter = allowed ? &mask : nullptr;
+  constexpr double price = 16.0;  // of a vector that a walk sees, where a scan pays 1
+  Asked asked(*this, allowed, k, how.width, price);
+  const std::size_t wanted = asked.wanted, width = asked.width, keep = wanted + kSpare;
+  if (wanted == 0 || count == 0) return;
 
   std::vector<std::unique_ptr<Walk>> walks(std::max<std::size_t>(1, std::min(how.threads, count)));
-  for (auto& one : walks) one = borrow_walk();
+  for (auto& one : walks) one = walks_.borrow();
   parallel_for(count, how.threads, [&](std::size_t worker, std::size_t i) {
     Walk& walk = *walks[worker];
     walk.turned.resize(points_.width(), 0.0f);
@@ -268,16 +160,16 @@ void Graph::search(const float* queries, std::size_t count, const GraphSearch& h
     float* const out = distances + i * k;
     std::int64_t* const out_ids = ids + i * k;
     const auto scan_all = [&] {
-      scan(eligible, 2 * keep + kScanSpare, walk);
+      scan(asked.eligible(), 2 * keep + kScanSpare, walk);
       rerank(2 * keep + kScanSpare, walk);
       for (std::size_t j = 0; j < std::min(wanted, walk.results.size()); ++j) {
         out[j] = reported(walk.results[j].distance);
         out_ids[j] = labels_[walk.results[j].slot];
       }
     };
-    if (scanned) return scan_all();
-    if (filter) {
-      search_filtered(std::max(width, keep), walk, filter);
+    if (asked.scanned) return scan_all();
+    if (asked.filter()) {
+      search_filtered(std::max(width, keep), walk, asked.filter());
     } else if (settings_.one_bit && !how.exact_walk) {
       walk.table.set(walk.turned.data(), points_.width());
       search_blocks(width, keep, walk);
@@ -285,66 +177,20 @@ void Graph::search(const float* queries, std::size_t count, const GraphSearch& h
       search_links(std::max(width, keep), how.exact_walk, walk);
     }
     rerank(keep, walk);
-    emit(walk.results, filter, wanted, out, out_ids);
-    if (out_ids[wanted - 1] < 0) {  // the walk did not reach enough of the graph
-      std::call_once(eligible_once, need_eligible);
-      scan_all();
-    }
+    emit(walk.results, asked.filter(), wanted, [this](float value) { return reported(value); }, out, out_ids);
+    if (out_ids[wanted - 1] < 0) scan_all();  // the walk did not reach enough of the graph
   });
-  for (auto& one : walks) give_back(std::move(one));
+  for (auto& one : walks) walks_.give_back(std::move(one));
 }
 
 void Graph::vectors(const std::int64_t* ids, std::size_t count, float* out) const {
   const auto reading = gate_.read();
-  need_label_map();
-  for (std::size_t i = 0; i < count; ++i) {
-    const Slot slot = map_.find(ids[i], labels_.data());
-    if (slot == kNone) throw std::invalid_argument("id " + std::to_string(ids[i]) + " is not in the index");
-    points_.original(slot, out + i * dim());
-  }
-}
-
-std::unique_ptr<Walk> Graph::borrow_walk() const {
-  const std::lock_guard lock(walk_mutex_);
-  if (walks_.empty()) return std::make_unique<Walk>();
-  auto one = std::move(walks_.back());
-  walks_.pop_back();
-  return one;
-}
-
-void Graph::give_back(std::unique_ptr<Walk> walk) const {
-  const std::lock_guard lock(walk_mutex_);
-  walks_.push_back(std::move(walk));
-}
-
-void Graph::need_label_map() const {
-  if (mapped_.load(std::memory_order_acquire)) return;
-  const std::lock_guard lock(map_mutex_);
-  if (mapped_.load(std::memory_order_relaxed)) return;
-  map_.clear(live_);
-  for (Slot slot = 0; slot < labels_.size(); ++slot)
-    if (!removed(slot)) map_.insert(labels_[slot], slot, labels_.data());
-  mapped_.store(true, std::memory_order_release);
-}
-
-std::size_t Graph::size() const {
-  const auto reading = gate_.read();
-  return live_;
-}
-
-std::vector<std::int64_t> Graph::ids() const {
-  const auto reading = gate_.read();
-  std::vector<std::int64_t> out;
-  out.reserve(live_);
-  for (Slot slot = 0; slot < labels_.size(); ++slot)
-    if (!removed(slot)) out.push_back(labels_[slot]);
-  return out;
+  for (std::size_t i = 0; i < count; ++i) points_.original(require_known(ids[i]), out + i * dim());
 }
 
 std::size_t Graph::memory_bytes() const {
   const auto reading = gate_.read();
-  return points_.bytes() + labels_.bytes() + flags_.bytes() + ring_.bytes() + links_.bytes() + blocks_.bytes() +
-         entries_.bytes() + map_.bytes() + stale_.capacity();
+  return slot_bytes() + points_.bytes() + links_.bytes() + blocks_.bytes() + entries_.bytes() + stale_.capacity();
 }
 
 }  // namespace seedbed::index

@@ -1,56 +1,24 @@
 // Hierarchical navigable small world graph (Malkov & Yashunin, arXiv:1603.09320), float32.
 //
 // Layout. Slot i has a padded vector, 2m links on layer 0 (fixed stride, ended by kNone) and m links on each
-// higher layer that it reaches (`upper`, from block `upper_start[i]`). Exact copies of a vector form a ring
-// (`ring`): one of them stands in the graph, the others hang on it, so that thousands of equal vectors
-// neither crowd each other's links nor hide. Removed slots stay as stepping stones until a fifth of the
-// graph is removed; then the links around them are mended and the slots closed up (as FreshDiskANN does).
-//
-// Concurrency. Any number of searches run together; changes come one at a time and let searches in between.
+// higher layer that it reaches (`upper`, from block `upper_start[i]`). Copies, removed slots and concurrency: slots.hpp.
 #pragma once
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <mutex>
-#include <shared_mutex>
 #include <span>
 #include <vector>
 
 #include "index/parallel.hpp"
-#include "index/storage.hpp"
+#include "index/slots.hpp"
 #include "simd/distance.hpp"
 
 namespace seedbed::index {
 
-using Slot = std::uint32_t;
-inline constexpr Slot kNone = 0xFFFFFFFFu;
-inline constexpr std::size_t kMaxSlots = 0x7FFFFFF0u;
 inline constexpr int kMaxLevel = 15;
 
-struct Near {
-  float distance;  // smaller is closer, whatever the metric
-  Slot slot;
-  bool operator<(const Near& other) const {
-    return distance < other.distance || (distance == other.distance && slot < other.slot);
-  }
-};
-
-// What one search needs besides the index; kept and used again, since clearing it would cost more than the search.
-struct Scratch {
-  std::vector<std::uint16_t> visited;
-  std::uint16_t epoch = 0;
-  std::vector<Near> pool;                // sorted; Near.slot's top bit marks an expanded entry
-  std::vector<Near> candidates, results; // heaps of the filtered search
-  std::vector<Slot> fresh, buffer;
-  std::vector<float> distances;
+struct Scratch : WalkSpace {
   Array<float> query;
-
-  void start(std::size_t slots);
-  bool visit(Slot slot) {
-    if (visited[slot] == epoch) return false;
-    visited[slot] = epoch;
-    return true;
-  }
 };
 
 struct HnswState {  // what a file holds; views are into the index
@@ -62,10 +30,8 @@ struct HnswState {  // what a file holds; views are into the index
   std::uint64_t drawn = 0;
 };
 
-class Hnsw {
+class Hnsw : public Slots {
  public:
-  enum Flag : std::uint8_t { kRemoved = 1, kAlias = 2 };
-
   Hnsw(std::size_t dim, bool l2, std::size_t m, std::size_t ef_construction, std::uint64_t seed);
 
   // Rows are finite and already normalised where the metric asks for it. Throws std::invalid_argument
@@ -84,13 +50,10 @@ class Hnsw {
   void restore(const HnswState& state);
   HnswState state() const;
 
-  std::size_t size() const;
   std::size_t memory_bytes() const;
   std::size_t dim() const { return dim_; }
-  std::vector<std::int64_t> ids() const;
 
  private:
-  friend class Writing;
   using Distance = simd::DistanceKernel;
 
   const float* row(Slot slot) const { return vectors_.data() + std::size_t{slot} * stride_; }
@@ -101,8 +64,6 @@ class Hnsw {
   }
   const Slot* links(Slot slot, int level) const { return (level == 0 ? links_ : upper_).data() + place(slot, level); }
   Slot* mutable_links(Slot slot, int level) { return (level == 0 ? links_ : upper_).writable() + place(slot, level); }
-  bool removed(Slot slot) const { return flags_[slot] & kRemoved; }
-  bool in_graph(Slot slot) const { return !(flags_[slot] & kAlias); }
   Distance kernel() const;
   float distance(const Distance& kernel, const float* a, const float* b) const {
     const float value = kernel.one(a, b, stride_);
@@ -110,18 +71,13 @@ class Hnsw {
   }
 
   // hnsw_search.cpp
-  void distances_to(const Distance& kernel, const float* query, const std::vector<Slot>& slots, float* out) const;
+  void distances_to(const Distance& kernel, const float* query, std::span<const Slot> slots, float* out) const;
   Near descend(const Distance& kernel, const float* query, int until) const;
   template <class Links>
   void search_layer(const Distance& kernel, const float* query, std::span<const Near> starts, int level,
                     std::size_t ef, Scratch& scratch, const Links& links_of) const;
-  void search_filtered(const Distance& kernel, const float* query, Near start, std::size_t ef, Scratch& scratch,
-                       const std::vector<std::uint8_t>* mask) const;
-  void search_exact(const Distance& kernel, const float* query, const std::vector<Slot>& slots, std::size_t k,
-                    Scratch& scratch) const;
-  void emit(std::span<const Near> found, const std::vector<std::uint8_t>* mask, std::size_t k, float* distances,
-            std::int64_t* ids) const;
-  bool admitted(Slot slot, const std::vector<std::uint8_t>* mask) const;
+  // The closest slots on layer 0 that a walk from the entry point finds, but for the slot itself.
+  std::vector<Near> neighbourhood(Slot slot, Scratch& scratch) const;
 
   // hnsw_build.cpp
   void add_slice(const float* rows, const std::int64_t* ids, std::size_t count, std::size_t threads);
@@ -139,44 +95,23 @@ class Hnsw {
   void reconnect();
 
   // hnsw_remove.cpp
-  void detach(Slot slot);
   void mend();
-  void close_up(const std::vector<Slot>& kept);
+  void close_up();
   void choose_entry();
   void refresh(Slot slot);
-  void rebuild_from(const std::vector<Slot>& kept);
-
-  void need_label_map() const;
-  std::unique_ptr<Scratch> borrow_scratch() const;
-  void give_back(std::unique_ptr<Scratch> scratch) const;
+  void rebuild();
 
   std::size_t dim_, stride_, m_, ef_construction_;
   bool l2_;
   std::uint64_t seed_, drawn_ = 0;
   Array<float> vectors_;
-  Array<std::int64_t> labels_;
-  Array<std::uint8_t> levels_, flags_;
-  Array<Slot> ring_, links_, upper_start_, upper_;
+  Array<std::uint8_t> levels_;
+  Array<Slot> links_, upper_start_, upper_;
   Slot entry_ = kNone;
-  std::size_t live_ = 0, removed_in_graph_ = 0, unchecked_ = 0;
-
-  mutable LabelMap map_;
-  mutable std::atomic<bool> mapped_ = true;
-  mutable std::mutex map_mutex_, scratch_mutex_;
-  mutable std::vector<std::unique_ptr<Scratch>> scratches_;
-  mutable std::shared_mutex access_;
-  mutable std::mutex turnstile_;  // a waiting writer holds it, so that a stream of searches cannot starve it
+  std::size_t unchecked_ = 0;
+  mutable Spaces<Scratch> scratches_;
   std::vector<std::atomic_flag> slot_locks_;
   std::mutex entry_mutex_;
-};
-
-class Writing {
- public:
-  explicit Writing(const Hnsw& index) : gate_(index.turnstile_), lock_(index.access_) {}
-
- private:
-  std::unique_lock<std::mutex> gate_;
-  std::unique_lock<std::shared_mutex> lock_;
 };
 
 }  // namespace seedbed::index

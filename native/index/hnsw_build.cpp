@@ -38,25 +38,16 @@ int Hnsw::draw_level() {
 
 void Hnsw::add(const float* rows, const std::int64_t* ids, std::size_t count, std::size_t threads) {
   {
-    const Writing writing(*this);
-    need_label_map();
-    if (labels_.size() + count > kMaxSlots) throw std::invalid_argument("the index would hold too many vectors");
-    std::vector<std::int64_t> sorted(ids, ids + count);
-    std::sort(sorted.begin(), sorted.end());
-    const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
-    if (twice != sorted.end()) throw std::invalid_argument("id " + std::to_string(*twice) + " is given twice");
-    for (std::size_t i = 0; i < count; ++i)
-      if (map_.find(ids[i], labels_.data()) != kNone)
-        throw std::invalid_argument("id " + std::to_string(ids[i]) + " is in the index already");
+    const auto writing = gate_.write();
+    require_new(ids, count);
     vectors_.grow((labels_.size() + count) * stride_);
     links_.grow((labels_.size() + count) * 2 * m_);
-    map_.reserve(live_ + count, labels_.data());
   }
   for (std::size_t start = 0; start < count; start += kSlice) {
-    const Writing writing(*this);
+    const auto writing = gate_.write();
     add_slice(rows + start * dim_, ids + start, std::min(kSlice, count - start), threads);
   }
-  const Writing writing(*this);
+  const auto writing = gate_.write();
   unchecked_ += count;
   if (unchecked_ * 4 >= labels_.size()) {
     reconnect();
@@ -76,29 +67,23 @@ void Hnsw::append(const float* rows, const std::int64_t* ids, std::size_t count)
   const std::size_t first = labels_.size(), total = first + count;
   vectors_.resize(total * stride_, 0.0f);
   links_.resize(total * 2 * m_, kNone);
-  labels_.resize(total, -1);
   levels_.resize(total, 0);
-  flags_.resize(total, 0);
-  ring_.resize(total, 0);
   upper_start_.resize(total, 0);
   for (std::size_t i = 0; i < count; ++i) {
     const Slot slot = static_cast<Slot>(first + i);
     std::copy_n(rows + i * dim_, dim_, vectors_.writable() + std::size_t{slot} * stride_);
     const int level = draw_level();
-    labels_.at(slot) = ids[i];
     levels_.at(slot) = static_cast<std::uint8_t>(level);
-    ring_.at(slot) = slot;
     upper_start_.at(slot) = static_cast<Slot>(upper_.size() / m_);
     if (level) upper_.resize(upper_.size() + static_cast<std::size_t>(level) * m_, kNone);
-    map_.insert(ids[i], slot, labels_.data());
   }
-  live_ += count;
+  append_slots(ids, count);
 }
 
 void Hnsw::insert_all(std::span<const Slot> slots, std::size_t threads) {
   threads = std::max<std::size_t>(1, std::min(threads, slots.size() / 32));
   std::vector<std::unique_ptr<Scratch>> scratches(threads);
-  for (auto& one : scratches) one = borrow_scratch();
+  for (auto& one : scratches) one = scratches_.borrow();
   if (threads == 1) {
     for (Slot slot : slots) insert<false>(slot, *scratches[0]);
   } else {
@@ -107,7 +92,7 @@ void Hnsw::insert_all(std::span<const Slot> slots, std::size_t threads) {
                  [&](std::size_t worker, std::size_t i) { insert<true>(slots[i], *scratches[worker]); });
     slot_locks_.clear();
   }
-  for (auto& one : scratches) give_back(std::move(one));
+  for (auto& one : scratches) scratches_.give_back(std::move(one));
 }
 
 template <bool kShared>
@@ -155,10 +140,7 @@ bool Hnsw::join_ring(Slot slot, std::span<const Near> near) {
   for (const Near& one : near) {
     if (std::abs(one.distance - itself) > slack || removed(one.slot) || one.slot == slot) continue;
     if (std::memcmp(row(one.slot), row(slot), stride_ * sizeof(float)) != 0) continue;
-    const std::lock_guard lock(map_mutex_);
-    ring_.at(slot) = ring_[one.slot];
-    ring_.at(one.slot) = slot;
-    flags_.at(slot) |= kAlias;
+    join(slot, one.slot);
     return true;
   }
   return false;
@@ -174,11 +156,7 @@ void Hnsw::connect(Slot slot, int level, std::vector<Near>& near) {
   select(kernel, near, m_);
   {
     const SpinLock lock(kShared ? &slot_locks_[slot] : nullptr);
-    Slot* own = mutable_links(slot, level);
-    std::size_t count = 0;
-    while (count < width(level) && own[count] != kNone) ++count;  // others may have linked here already
-    for (const Near& one : near)
-      if (count < width(level) && std::find(own, own + count, one.slot) == own + count) own[count++] = one.slot;
+    add_links(mutable_links(slot, level), width(level), near);  // others may have linked here already
   }
   for (const Near& one : near) link_back<kShared>(kernel, one.slot, Near{one.distance, slot}, level);
 }
@@ -202,8 +180,7 @@ void Hnsw::link_back(const Distance& kernel, Slot from, Near to, int level) {
   for (std::size_t i = 0; i < width; ++i) near.push_back({distances[i], slots[i]});
   std::sort(near.begin(), near.end());
   select(kernel, near, width);
-  std::fill_n(own, width, kNone);
-  for (std::size_t i = 0; i < near.size(); ++i) own[i] = near[i].slot;
+  set_links(own, width, near);
 }
 
 // The neighbour-selection heuristic (Algorithm 4): keep a candidate that is closer to the centre than to every one
@@ -231,49 +208,16 @@ void Hnsw::select(const Distance& kernel, std::vector<Near>& near, std::size_t l
 // Links into slots that no walk from the entry point can reach (pruning may take away a slot's last incoming link).
 void Hnsw::reconnect() {
   if (entry_ == kNone) return;
-  std::vector<std::uint8_t> reached(labels_.size());
-  std::vector<Slot> stack;
-  const auto flood = [&](Slot from) {
-    if (!reached[from]) stack.push_back(from);
-    reached[from] = 1;
-    while (!stack.empty()) {
-      const Slot slot = stack.back();
-      stack.pop_back();
-      const Slot* around = links(slot, 0);
-      for (std::size_t i = 0; i < 2 * m_ && around[i] != kNone; ++i)
-        if (!reached[around[i]]) {
-          reached[around[i]] = 1;
-          stack.push_back(around[i]);
-        }
-    }
-  };
-  const Distance kernel = this->kernel();
-  auto scratch = borrow_scratch();
-  for (int round = 0; round < 4; ++round) {
-    std::fill(reached.begin(), reached.end(), std::uint8_t{0});
-    flood(entry_);
-    bool whole = true;
-    for (Slot slot = 0; slot < labels_.size(); ++slot) {
-      if (reached[slot] || !in_graph(slot) || removed(slot)) continue;
-      whole = false;
-      const Near start = descend(kernel, row(slot), 0);
-      scratch->start(labels_.size());
-      search_layer(kernel, row(slot), std::span(&start, 1), 0, ef_construction_, *scratch,
-                   [this](Slot from, int at, Slot*) { return links(from, at); });
-      std::vector<Near> near = scratch->pool;
-      std::erase_if(near, [&](const Near& one) { return one.slot == slot; });
-      if (near.empty()) continue;
-      const Near closest = near.front();
-      connect<false>(slot, 0, near);
-      Slot* own = mutable_links(closest.slot, 0);
-      std::size_t at = 0;  // make sure of one link: the last place is the farthest or the newest
-      while (at + 1 < 2 * m_ && own[at] != kNone && own[at] != slot) ++at;
-      own[at] = slot;
-      flood(slot);
-    }
-    if (whole) break;
-  }
-  give_back(std::move(scratch));
+  auto scratch = scratches_.borrow();
+  reach_all({&entry_, 1}, width(0), [this](Slot slot) { return links(slot, 0); }, [&](Slot slot) {
+    std::vector<Near> near = neighbourhood(slot, *scratch);
+    if (near.empty()) return false;
+    const Slot closest = near.front().slot;
+    connect<false>(slot, 0, near);
+    force_link(mutable_links(closest, 0), width(0), slot);
+    return true;
+  });
+  scratches_.give_back(std::move(scratch));
 }
 
 template void Hnsw::connect<false>(Slot, int, std::vector<Near>&);

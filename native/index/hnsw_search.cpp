@@ -9,23 +9,11 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-struct Closest {  // heap order: the front is the closest
-  bool operator()(const Near& a, const Near& b) const { return b < a; }
-};
-
 }  // namespace
-
-void Scratch::start(std::size_t slots) {
-  if (visited.size() < slots) visited.resize(slots, 0);
-  if (++epoch == 0) {
-    std::fill(visited.begin(), visited.end(), std::uint16_t{0});
-    epoch = 1;
-  }
-}
 
 Hnsw::Distance Hnsw::kernel() const { return l2_ ? simd::l2_kernel(simd::level()) : simd::dot_kernel(simd::level()); }
 
-void Hnsw::distances_to(const Distance& kernel, const float* query, const std::vector<Slot>& slots, float* out) const {
+void Hnsw::distances_to(const Distance& kernel, const float* query, std::span<const Slot> slots, float* out) const {
   constexpr std::size_t ahead = 4;
   const std::size_t count = slots.size();
   const auto prefetch = [&](std::size_t i) {
@@ -63,93 +51,15 @@ Near Hnsw::descend(const Distance& kernel, const float* query, int until) const 
   return best;
 }
 
-bool Hnsw::admitted(Slot slot, const std::vector<std::uint8_t>* mask) const {
-  if (!mask) return !removed(slot);
-  Slot member = slot;
-  do {
-    if ((*mask)[member]) return true;
-    member = ring_[member];
-  } while (member != slot);
-  return false;
-}
-
-// Not-admitted slots are walked through but fill no place among the results, so that a filter costs time, not recall.
-void Hnsw::search_filtered(const Distance& kernel, const float* query, Near start, std::size_t ef, Scratch& scratch,
-                           const std::vector<std::uint8_t>* mask) const {
+std::vector<Near> Hnsw::neighbourhood(Slot slot, Scratch& scratch) const {
+  const Distance kernel = this->kernel();
+  const Near start = descend(kernel, row(slot), 0);
   scratch.start(labels_.size());
-  std::vector<Near>&candidates = scratch.candidates, &results = scratch.results;
-  candidates.assign(1, start);
-  results.clear();
-  scratch.visit(start.slot);
-  if (admitted(start.slot, mask)) results.push_back(start);
-  std::vector<float> distances(2 * m_);
-  while (!candidates.empty()) {
-    std::pop_heap(candidates.begin(), candidates.end(), Closest());
-    const Near current = candidates.back();
-    candidates.pop_back();
-    if (results.size() >= ef && current.distance > results.front().distance) break;
-    const Slot* around = links(current.slot, 0);
-    scratch.fresh.clear();
-    for (std::size_t i = 0; i < 2 * m_ && around[i] != kNone; ++i)
-      if (scratch.visit(around[i])) scratch.fresh.push_back(around[i]);
-    distances_to(kernel, query, scratch.fresh, distances.data());
-    for (std::size_t i = 0; i < scratch.fresh.size(); ++i) {
-      const Near next{distances[i], scratch.fresh[i]};
-      if (results.size() >= ef && !(next < results.front())) continue;
-      candidates.push_back(next);
-      std::push_heap(candidates.begin(), candidates.end(), Closest());
-      if (!admitted(next.slot, mask)) continue;
-      results.push_back(next);
-      std::push_heap(results.begin(), results.end());
-      if (results.size() > ef) {
-        std::pop_heap(results.begin(), results.end());
-        results.pop_back();
-      }
-    }
-  }
-  scratch.pool = results;
-  std::sort(scratch.pool.begin(), scratch.pool.end());
-}
-
-void Hnsw::search_exact(const Distance& kernel, const float* query, const std::vector<Slot>& slots, std::size_t k,
-                        Scratch& scratch) const {
-  constexpr std::size_t block = 1024;
-  std::vector<float> distances(block);
-  std::vector<Near>& best = scratch.pool;
-  best.clear();
-  for (std::size_t start = 0; start < slots.size(); start += block) {
-    const std::size_t end = std::min(start + block, slots.size());
-    scratch.fresh.assign(slots.begin() + static_cast<std::ptrdiff_t>(start),
-                         slots.begin() + static_cast<std::ptrdiff_t>(end));
-    distances_to(kernel, query, scratch.fresh, distances.data());
-    for (std::size_t i = 0; i < end - start; ++i) {
-      const Near one{distances[i], slots[start + i]};
-      if (best.size() >= k && !(one < best.front())) continue;
-      best.push_back(one);
-      std::push_heap(best.begin(), best.end());
-      if (best.size() > k) {
-        std::pop_heap(best.begin(), best.end());
-        best.pop_back();
-      }
-    }
-  }
-  std::sort(best.begin(), best.end());
-}
-
-void Hnsw::emit(std::span<const Near> found, const std::vector<std::uint8_t>* mask, std::size_t k, float* distances,
-                std::int64_t* ids) const {
-  std::size_t written = 0;
-  for (const Near& one : found) {
-    Slot member = one.slot;
-    do {
-      if (written == k) return;
-      if (mask ? (*mask)[member] : !removed(member)) {
-        distances[written] = l2_ ? one.distance : -one.distance;
-        ids[written++] = labels_[member];
-      }
-      member = ring_[member];
-    } while (member != one.slot);
-  }
+  search_layer(kernel, row(slot), std::span(&start, 1), 0, ef_construction_, scratch,
+               [this](Slot from, int level, Slot*) { return links(from, level); });
+  std::vector<Near> near = scratch.pool;
+  std::erase_if(near, [&](const Near& one) { return one.slot == slot; });
+  return near;
 }
 
 void Hnsw::search(const float* queries, std::size_t count, std::size_t k, std::size_t ef,
@@ -157,39 +67,17 @@ void Hnsw::search(const float* queries, std::size_t count, std::size_t k, std::s
                   std::int64_t* ids) const {
   std::fill(distances, distances + count * k, l2_ ? kInfinity : -kInfinity);
   std::fill(ids, ids + count * k, std::int64_t{-1});
-  std::unique_lock gate(turnstile_);
-  const std::shared_lock lock(access_);
-  gate.unlock();
+  const auto reading = gate_.read();
 
-  std::vector<std::uint8_t> mask;
-  std::vector<Slot> eligible;  // filled where an exact scan may be wanted
-  std::size_t within = live_;
-  if (allowed) {
-    need_label_map();
-    mask.assign(labels_.size(), 0);
-    for (std::int64_t label : *allowed) {
-      const Slot slot = map_.find(label, labels_.data());
-      if (slot != kNone) mask[slot] = 1;
-    }
-    within = static_cast<std::size_t>(std::count(mask.begin(), mask.end(), 1));
-  }
-  if (within == 0 || k == 0 || count == 0) return;
-  const std::size_t wanted = std::min(k, within);
-  const std::size_t width = std::max(ef, wanted);
-  // A walk has to see about width / selectivity slots and pays for each of them several times what a scan pays.
-  const double selectivity = static_cast<double>(within) / static_cast<double>(labels_.size());
-  const bool exact = width >= within || static_cast<double>(within) * selectivity <= 8.0 * static_cast<double>(width);
-  const auto need_eligible = [&] {
-    for (Slot slot = 0; slot < labels_.size(); ++slot)
-      if (allowed ? mask[slot] != 0 : !removed(slot)) eligible.push_back(slot);
-  };
-  if (exact) need_eligible();
-  std::once_flag eligible_once;
-  const std::vector<std::uint8_t>* const filter = allowed ? &mask : nullptr;
+  constexpr double price = 8.0;  // of a vector that a walk sees, where a scan pays 1
+  Asked asked(*this, allowed, k, ef, price);
+  const std::size_t wanted = asked.wanted, width = asked.width;
+  if (wanted == 0 || count == 0) return;
+  const auto reported = [this](float value) { return l2_ ? value : -value; };
   const Distance kernel = this->kernel();
 
   std::vector<std::unique_ptr<Scratch>> scratches(std::max<std::size_t>(1, std::min(threads, count)));
-  for (auto& one : scratches) one = borrow_scratch();
+  for (auto& one : scratches) one = scratches_.borrow();
   parallel_for(count, threads, [&](std::size_t worker, std::size_t i) {
     Scratch& scratch = *scratches[worker];
     scratch.query.resize(stride_, 0.0f);
@@ -197,72 +85,35 @@ void Hnsw::search(const float* queries, std::size_t count, std::size_t k, std::s
     std::copy_n(queries + i * dim_, dim_, query);
     float* const out = distances + i * k;
     std::int64_t* const out_ids = ids + i * k;
+    const auto values = [&](std::span<const Slot> slots, float* to) { distances_to(kernel, query, slots, to); };
     const auto scan = [&] {
-      search_exact(kernel, query, eligible, wanted, scratch);
-      for (std::size_t j = 0; j < scratch.pool.size(); ++j) {
-        out[j] = l2_ ? scratch.pool[j].distance : -scratch.pool[j].distance;
-        out_ids[j] = labels_[scratch.pool[j].slot];
+      scan_slots(asked.eligible(), wanted, scratch, values);
+      for (std::size_t j = 0; j < scratch.results.size(); ++j) {
+        out[j] = reported(scratch.results[j].distance);
+        out_ids[j] = labels_[scratch.results[j].slot];
       }
     };
-    if (exact) return scan();
+    if (asked.scanned) return scan();
     const Near start = descend(kernel, query, 0);
-    if (filter || removed_in_graph_) {
-      search_filtered(kernel, query, start, width, scratch, filter);
+    scratch.start(labels_.size());
+    const bool filtered = asked.filter() || removed_in_graph_;
+    if (filtered) {
+      walk_filtered(
+          start, width, this->width(0), scratch, values, [this](Slot slot) { return links(slot, 0); },
+          [&](Slot slot) { return admitted(slot, asked.filter()); });
     } else {
-      scratch.start(labels_.size());
       search_layer(kernel, query, std::span(&start, 1), 0, width, scratch,
                    [this](Slot slot, int level, Slot*) { return links(slot, level); });
     }
-    emit(scratch.pool, filter, wanted, out, out_ids);
-    if (out_ids[wanted - 1] < 0) {  // the walk did not reach enough of the graph
-      std::call_once(eligible_once, need_eligible);
-      scan();
-    }
+    emit(filtered ? scratch.results : scratch.pool, asked.filter(), wanted, reported, out, out_ids);
+    if (out_ids[wanted - 1] < 0) scan();  // the walk did not reach enough of the graph
   });
-  for (auto& one : scratches) give_back(std::move(one));
-}
-
-std::unique_ptr<Scratch> Hnsw::borrow_scratch() const {
-  const std::lock_guard lock(scratch_mutex_);
-  if (scratches_.empty()) return std::make_unique<Scratch>();
-  auto one = std::move(scratches_.back());
-  scratches_.pop_back();
-  return one;
-}
-
-void Hnsw::give_back(std::unique_ptr<Scratch> scratch) const {
-  const std::lock_guard lock(scratch_mutex_);
-  scratches_.push_back(std::move(scratch));
-}
-
-void Hnsw::need_label_map() const {
-  if (mapped_.load(std::memory_order_acquire)) return;
-  const std::lock_guard lock(map_mutex_);
-  if (mapped_.load(std::memory_order_relaxed)) return;
-  map_.clear(live_);
-  for (Slot slot = 0; slot < labels_.size(); ++slot)
-    if (!removed(slot)) map_.insert(labels_[slot], slot, labels_.data());
-  mapped_.store(true, std::memory_order_release);
-}
-
-std::size_t Hnsw::size() const {
-  const std::shared_lock lock(access_);
-  return live_;
-}
-
-std::vector<std::int64_t> Hnsw::ids() const {
-  const std::shared_lock lock(access_);
-  std::vector<std::int64_t> out;
-  out.reserve(live_);
-  for (Slot slot = 0; slot < labels_.size(); ++slot)
-    if (!removed(slot)) out.push_back(labels_[slot]);
-  return out;
+  for (auto& one : scratches) scratches_.give_back(std::move(one));
 }
 
 std::size_t Hnsw::memory_bytes() const {
-  const std::shared_lock lock(access_);
-  return vectors_.bytes() + labels_.bytes() + levels_.bytes() + flags_.bytes() + ring_.bytes() + links_.bytes() +
-         upper_start_.bytes() + upper_.bytes() + map_.bytes();
+  const auto reading = gate_.read();
+  return slot_bytes() + vectors_.bytes() + levels_.bytes() + links_.bytes() + upper_start_.bytes() + upper_.bytes();
 }
 
 }  // namespace seedbed::index
