@@ -52,7 +52,7 @@ def test_kills_change_nothing(docs: Path, tmp_path: Path) -> None:
     killed = tmp_path / "killed"
     generator = random.Random(1)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    for _ in range(3):
+    for _ in range(2):
         process = subprocess.Popen(
             [sys.executable, "-c", _CALL, str(docs), str(killed)], stdout=subprocess.PIPE, env=environment
         )

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..core.console import error_console
 from ..core.errors import SeedbedError
-from . import doctor, handover, index, road, scaling, speak, tokenizer, train, use
+from . import curate, doctor, handover, index, road, scaling, speak, tokenizer, train, use
 
 
 class _Commands(TyperGroup):
@@ -59,6 +59,7 @@ def _top(
 
 
 road.register(app)
+app.add_typer(curate.app, name="curate", rich_help_panel="The road")
 app.add_typer(tokenizer.app, name="tokenizer", rich_help_panel="The road")
 app.add_typer(index.app, name="index", rich_help_panel="The road")
 train.register(app)

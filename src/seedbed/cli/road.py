@@ -40,7 +40,6 @@ OverridesOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="The road", cls=_RecipeCommand)(grow)
-    app.command(rich_help_panel="The road", cls=StageCommand)(curate)
     for name, text in _STAGE_HELP.items():
         app.command(name, help=text, rich_help_panel="The road", cls=StageCommand)(_stage(name))
 
@@ -151,29 +150,6 @@ def gather_sources(sources: list[str] | None, python_docs: bool) -> list[str]:
 def default_name(sources: list[str]) -> str:
     first = sources[0]
     return "python-docs" if first == PYTHON_DOCS else Path(first).resolve().name.split(".")[0] or "run"
-
-
-def curate(
-    sources: SourcesArgument = None,
-    python_docs: PythonDocsOption = False,
-    out: Annotated[Path, typer.Option(help="Where the corpus goes: Parquet by split, and rejected/.")] = Path("corpus"),
-    preset: Annotated[str, typer.Option(help="Quality rules: none, prose, gopher, c4, fineweb or dclm.")] = "prose",
-    overrides: OverridesOption = None,
-) -> None:
-    """Read, normalise, filter, deduplicate and split documents into a corpus that accounts for every one.
-
-    A page of what was kept and dropped, and why, is written beside it: OUT-report.html.
-    """
-    from ..core.config import merge_overrides
-    from ..curation import curate as curate_alone
-    from ..reports.curation_page import write_curation_report
-
-    given = {key.removeprefix("curation."): value for key, value in parse_overrides(overrides or []).items()}
-    options = merge_overrides({"preset": preset}, given)
-    curate_alone(gather_sources(sources, python_docs), out, **options).show()
-    page = out.with_name(f"{out.name}-report.html")
-    write_curation_report(out, page)
-    show(f"Report: {page}", style="bold")
 
 
 def _stage(name: str) -> Any:

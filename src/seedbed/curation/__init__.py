@@ -8,6 +8,7 @@ from .config import CurationConfig
 from .corpus import SPLITS, Corpus
 from .pipeline import curate_corpus
 from .python_docs import PYTHON_DOCS
+from .redecide import redecide_corpus
 from .report import CurationReport, corpus_inputs, curate
 from .sources import check_sources, fingerprint_sources
 
@@ -22,4 +23,5 @@ __all__ = [
     "curate",
     "curate_corpus",
     "fingerprint_sources",
+    "redecide_corpus",
 ]

@@ -39,6 +39,7 @@ class Rejection:
         value: what the rule measured, if it measures (byte offset, line number, share).
         threshold: the bound that the value broke, if there is one.
         detail: one sentence for a person.
+        title, metadata: of the document, where there was one.
     """
 
     id: str
@@ -48,6 +49,8 @@ class Rejection:
     detail: str
     value: float | None = None
     threshold: float | None = None
+    title: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 Piece = Document | Rejection
@@ -58,7 +61,9 @@ def reject(
     document: Document, rule: str, detail: str, value: float | None = None, threshold: float | None = None
 ) -> Rejection:
     """The rejection of a whole document, with all of its text."""
-    return Rejection(document.id, document.source, document.text, rule, detail, value, threshold)
+    return Rejection(
+        document.id, document.source, document.text, rule, detail, value, threshold, document.title, document.metadata
+    )
 
 
 def row_of_document(document: Document, language: str) -> dict[str, Any]:
@@ -69,14 +74,18 @@ def row_of_document(document: Document, language: str) -> dict[str, Any]:
         "title": document.title,
         "source": document.source,
         "language": language,
-        # A lone surrogate, which no UTF-8 can hold, stays what it was in the JSON: an escape.
-        "metadata": json.dumps(dict(document.metadata), ensure_ascii=False, sort_keys=True)
-        .encode("utf-8", "backslashreplace")
-        .decode(),
+        "metadata": _json(document.metadata),
     }
 
 
 def row_of_rejection(rejection: Rejection) -> dict[str, Any]:
     """The columns of rejected/."""
     row = {name: getattr(rejection, name) for name in Rejection.__dataclass_fields__}
-    return {**row, "text": rejection.text.encode("utf-8", "replace").decode()}
+    text = rejection.text.encode("utf-8", "replace").decode()
+    return {**row, "text": text, "metadata": _json(rejection.metadata)}
+
+
+def _json(metadata: Mapping[str, Any]) -> str:
+    # A lone surrogate, which no UTF-8 can hold, stays what it was in the JSON: an escape.
+    written = json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True)
+    return written.encode("utf-8", "backslashreplace").decode()

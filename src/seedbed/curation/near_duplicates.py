@@ -58,7 +58,7 @@ PARAMETERS = {
 class NearDuplicateConfig(Config):
     """
     Attributes:
-        parameters: "preset" (what the preset of rules says), "off", or a set of near_duplicates.PARAMETERS.
+        parameters: "preset" (what the preset of rules says), "none", or a set of near_duplicates.PARAMETERS.
         similarity: Jaccard similarity of the same; null is the set's own.
         action: "drop" all of a cluster but one, or "group": keep all, but in one split.
     """
@@ -70,14 +70,14 @@ class NearDuplicateConfig(Config):
     @field_validator("parameters")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in ("preset", "off", *PARAMETERS):
-            raise ValueError(f"unknown parameters '{name}' (there are: preset, off, {', '.join(PARAMETERS)})")
+        if name not in ("preset", "none", *PARAMETERS):
+            raise ValueError(f"unknown parameters '{name}' (there are: preset, none, {', '.join(PARAMETERS)})")
         return name
 
     def resolve(self, of_preset: str) -> Parameters | None:
         """The parameters to use, or None for no search."""
         name = of_preset if self.parameters == "preset" else self.parameters
-        if name in ("", "off"):
+        if name in ("", "none"):
             return None
         chosen = PARAMETERS[name]
         return chosen if self.similarity is None else Parameters(chosen.bands, chosen.rows, self.similarity)

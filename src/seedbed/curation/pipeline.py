@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,8 +21,8 @@ from .account import Account
 from .config import CurationConfig
 from .corpus import SPLITS
 from .dedup import text_digest
-from .documents import Document, Rejection, row_of_document, row_of_rejection
-from .filters import SCORE_NAMES
+from .documents import Document, Piece, Rejection, row_of_document, row_of_rejection
+from .filters import SCORE_NAMES, Measured
 from .judge import Judge
 from .near_duplicates import Clusters, Parameters, Signatures, find_clusters
 from .normalize import normalize
@@ -34,7 +35,7 @@ from .storage import CLUSTER_COLUMNS, CORPUS_COLUMNS, REJECTED_COLUMNS, SCORE_CO
 _BATCH_DOCUMENTS, _BATCH_CHARACTERS = 512, 4 << 20
 _FOLDERS = (*SPLITS, "rejected", "scores", "clusters")
 
-Piece = Document | Rejection
+Batch = tuple[list[Piece], Measured | None]  # pieces, and the scores of the documents among them if they are known
 Reject = Callable[[Rejection], None]
 
 
@@ -53,6 +54,11 @@ def curate_corpus(config: CurationConfig, sources: Sequence[str], workspace: Wor
         ConfigError: an unknown preset, rule or encoding.
         DataError: a source that is not there, nothing usable, or too little to divide.
     """
+    return curate_batches(config, _batches(_pieces(config, sources)), workspace)
+
+
+def curate_batches(config: CurationConfig, batches: Iterable[Batch], workspace: Workspace) -> dict[str, Any]:
+    """What `curate_corpus` does with what it has read."""
     for leftover in (workspace.scratch / "kept", *(workspace.path / name for name in _FOLDERS)):
         shutil.rmtree(leftover, ignore_errors=True)
     account = Account()
@@ -62,7 +68,7 @@ def curate_corpus(config: CurationConfig, sources: Sequence[str], workspace: Wor
             account.drop(rejection)
             rejected.add(row_of_rejection(rejection))
 
-        spool = _judge_all(config, _pieces(config, sources), workspace, account, drop)
+        spool = _judge_all(config, batches, workspace, account, drop)
         account.check(len(spool.lengths))
         if config.repeated_substring_bytes is not None:
             spool = _without_repeats(spool, config, workspace.scratch / "unrepeated", drop)
@@ -118,7 +124,7 @@ def _pieces(config: CurationConfig, sources: Sequence[str]) -> Iterator[Piece]:
 
 
 def _judge_all(
-    config: CurationConfig, pieces: Iterable[Piece], workspace: Workspace, account: Account, drop: Reject
+    config: CurationConfig, batches: Iterable[Batch], workspace: Workspace, account: Account, drop: Reject
 ) -> _Spool:
     judge = Judge(config, account)
     spool = _new_spool(workspace.scratch / "kept")
@@ -127,9 +133,9 @@ def _judge_all(
         PartWriter(workspace.path / "scores", SCORE_COLUMNS) as scores,
         progress("curate") as task,
     ):
-        for batch in _batches(pieces):
+        for batch, known in batches:
             documents = [piece for piece in batch if isinstance(piece, Document)]
-            measured = judge.measure(documents)
+            measured = judge.measure(documents) if known is None else known
             for document, row in zip(documents, measured.scores.tolist(), strict=True):
                 scores.add({"id": document.id, **dict(zip(SCORE_NAMES, row, strict=True))})
             verdicts = iter(judge.judge(documents, measured))
@@ -144,17 +150,17 @@ def _judge_all(
     return spool
 
 
-def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+def _batches(pieces: Iterable[Piece]) -> Iterator[Batch]:
     batch: list[Piece] = []
     characters = 0
     for piece in pieces:
         batch.append(piece)
         characters += len(piece.text)
         if len(batch) >= _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
-            yield batch
+            yield batch, None
             batch, characters = [], 0
     if batch:
-        yield batch
+        yield batch, None
 
 
 def _without_repeats(spool: _Spool, config: CurationConfig, folder: Path, drop: Reject) -> _Spool:
@@ -245,4 +251,7 @@ def _write_splits(
 def _rejected(
     row: dict[str, Any], rule: str, detail: str, value: float | None = None, threshold: float | None = None
 ) -> Rejection:
-    return Rejection(row["id"], row["source"], row["text"], rule, detail, value, threshold)
+    metadata = json.loads(row["metadata"])
+    return Rejection(
+        row["id"], row["source"], row["text"], rule, detail, value, threshold, row["title"], metadata
+    )  # fmt: skip

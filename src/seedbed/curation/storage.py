@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SCORE_COLUMNS = ("id", *SCORE_NAMES)
 CORPUS_COLUMNS = ("id", "text", "title", "source", "language", "metadata")
-REJECTED_COLUMNS = ("id", "source", "text", "rule", "detail", "value", "threshold")
+REJECTED_COLUMNS = ("id", "source", "text", "rule", "detail", "value", "threshold", "title", "metadata")
 CLUSTER_COLUMNS = ("id", "keeper", "similarity", "characters")
 _NUMBERS = {"value", "threshold", "similarity", "characters", *SCORE_NAMES}
 _GROUP_ROWS = 2_000

@@ -1,0 +1,121 @@
+"""`seedbed curate`: the road's first stage by itself, and the room's own commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from .road import OverridesOption, PythonDocsOption, SourcesArgument, gather_sources, print_keys
+
+_DEFAULT = "sources"
+OutOption = Annotated[Path, typer.Option(help="Where the corpus goes: Parquet by split, rejected/, scores/.")]
+PresetOption = Annotated[str, typer.Option(help="Quality rules: none, prose, gopher, c4, fineweb or dclm.")]
+
+
+class _Group(TyperGroup):
+    """Without one of its commands the arguments are sources."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = [_DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+class _Curate(TyperCommand):
+    """Its help ends with the recipe's keys for the stage."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        print_keys("curate")
+
+
+app = typer.Typer(
+    cls=_Group, help="Read, filter, deduplicate and split documents into a corpus; redecide and ablate it."
+)
+
+
+def _options(preset: str | None, overrides: list[str] | None) -> dict[str, Any]:
+    from ..core.config import merge_overrides, parse_overrides
+
+    given = {key.removeprefix("curation."): value for key, value in parse_overrides(overrides or []).items()}
+    return merge_overrides({} if preset is None else {"preset": preset}, given)
+
+
+def _write_page(corpus: Path) -> None:
+    from ..core.console import show
+    from ..reports.curation_page import write_curation_report
+
+    page = corpus.with_name(f"{corpus.name}-report.html")
+    write_curation_report(corpus, page)
+    show(f"Report: {page}", style="bold")
+
+
+@app.command(_DEFAULT, cls=_Curate, hidden=True)
+def sources(
+    sources: SourcesArgument = None,
+    python_docs: PythonDocsOption = False,
+    out: OutOption = Path("corpus"),
+    preset: PresetOption = "prose",
+    overrides: OverridesOption = None,
+) -> None:
+    """Read, normalise, filter, deduplicate and split documents into a corpus that accounts for every one.
+
+    A page of what was kept and dropped, and why, is written beside it: OUT-report.html.
+    `seedbed curate redecide` changes the rules of a corpus, `seedbed curate ablate` trains with and without a step.
+    """
+    from ..curation import curate
+
+    curate(gather_sources(sources, python_docs), out, **_options(preset, overrides)).show()
+    _write_page(out)
+
+
+@app.command()
+def redecide(
+    corpus: Annotated[Path, typer.Argument(help="A corpus that `seedbed curate` made.")],
+    out: OutOption = Path("redecided"),
+    preset: Annotated[str | None, typer.Option(help="Other rules [default: the corpus's own].")] = None,
+    overrides: OverridesOption = None,
+) -> None:
+    """Decide a corpus anew, by other rules, lists or near-duplicates, without reading its sources again."""
+    from ..curation import redecide_corpus
+    from ..curation.report import show_metrics
+
+    show_metrics(redecide_corpus(corpus, out, **_options(preset, overrides)).metrics)
+    _write_page(out)
+
+
+@app.command()
+def ablate(
+    sources: SourcesArgument = None,
+    python_docs: PythonDocsOption = False,
+    good: Annotated[list[str] | None, typer.Option(help="Files of text known to be good, to score on.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="A step to leave out; give it often.")] = None,
+    out: Annotated[Path, typer.Option(help="Where corpora, shards and ablation.json go.")] = Path("ablation"),
+    preset: PresetOption = "prose",
+    steps: Annotated[int, typer.Option(help="Training steps of each small model.")] = 300,
+    overrides: OverridesOption = None,
+) -> None:
+    """Train the same small model with all steps and without each of some; score both on good text."""
+    import json
+
+    from ..core.config import build
+    from ..core.console import table
+    from ..core.errors import ConfigError
+    from ..core.files import write_atomically
+    from ..curation import CurationConfig
+    from ..lab.curation_ablation import ablate as run
+    from ..recipes import load_recipe
+
+    if not good or not without:
+        raise ConfigError(
+            "nothing to compare", hint="Give --good FILE and --without STEP (rules, near-duplicates ...)."
+        )
+    pretraining = load_recipe("demo", {"pretraining.training.steps": steps}).pretraining
+    config = build(CurationConfig, _options(preset, overrides))
+    found = run(config, gather_sources(sources, python_docs), good, without, pretraining, out)
+    write_atomically(out / "ablation.json", (json.dumps([one.to_json() for one in found], indent=2) + "\n").encode())
+    rows = [(one.without or "nothing", one.documents, one.tokens, one.epochs, one.bits_per_byte) for one in found]
+    table(("without", "documents", "tokens", "epochs", "bits per byte of good text"), rows)
