@@ -88,6 +88,22 @@ def redecide(
 
 
 @app.command()
+def quality(
+    good: Annotated[list[str], typer.Option(help="Files or folders of text that is good; give it often.")],
+    bad: Annotated[list[str], typer.Option(help="Files or folders of text that is not.")],
+    out: Annotated[Path, typer.Option(help="Where the model goes.")] = Path("quality.model"),
+) -> None:
+    """Train a quality classifier on examples, for `-o quality_model=FILE -o min_quality=0.5`."""
+    from ..core.console import show, table
+    from ..curation.quality import QualityModel, texts_of
+
+    model = QualityModel.train(list(texts_of(good)), list(texts_of(bad)))
+    model.save(out)
+    table(("of held-out examples", "value"), list(model.figures.items()))
+    show(f"Model: {out}", style="bold")
+
+
+@app.command()
 def ablate(
     sources: SourcesArgument = None,
     python_docs: PythonDocsOption = False,

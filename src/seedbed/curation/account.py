@@ -21,11 +21,13 @@ STEPS = {
     "quality rules": ("empty",),
     "language": ("language",),
     "banned words": ("banned_words",),
+    "quality model": ("quality",),
     "exact duplicates": ("exact_duplicate",),
     "evaluation sets": ("contaminated",),
     "personal data": ("personal_data",),
     "repeated text": ("repeated_substrings",),
     "near-duplicates": ("near_duplicate",),
+    "mixture": ("mixture",),
 }
 _STEP_OF = {rule: step for step, rules in STEPS.items() for rule in rules}
 

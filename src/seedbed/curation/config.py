@@ -9,6 +9,7 @@ from ..core.errors import ConfigError
 from .blobs import ReadingConfig
 from .decontamination import DecontaminationConfig
 from .filters import rules_of
+from .mixing import MixingConfig
 from .near_duplicates import NearDuplicateConfig
 from .pii import PersonalDataConfig
 from .splits import SplitConfig
@@ -22,6 +23,8 @@ class CurationConfig(Config):
         languages: codes of the languages to keep, ("en", "de"); null keeps all. What cannot be told stays.
         banned_words: file with a word or phrase a line; documents with more than `max_banned_words` of them go.
         max_banned_words: how many occurrences a document may have.
+        quality_model: file of a quality.QualityModel; documents below `min_quality` go.
+        min_quality: least probability of being good.
         deduplicate: whether of exactly equal texts only the first is kept.
         near_duplicates: how texts that are nearly equal are found, and what is done with them.
         repeated_substring_bytes: stretches of at least so many bytes that occur again are kept only where they come
@@ -29,6 +32,7 @@ class CurationConfig(Config):
         substring_window_bytes: text that is sorted at a time, which takes about ten times as much memory.
         decontamination: evaluation sets whose items must not be in the corpus.
         personal_data: what is masked, or drops its document.
+        mixing: how much of each source or language the training split takes.
         max_document_characters: longer documents are cut into sections; null keeps them whole.
         reading: how sources are read.
         split: how documents are divided. Sections are divided one by one, so that one long file gives all three
@@ -40,19 +44,23 @@ class CurationConfig(Config):
     languages: tuple[str, ...] | None = None
     banned_words: str | None = None
     max_banned_words: int = Field(default=0, ge=0)
+    quality_model: str | None = None
+    min_quality: float = Field(default=0.5, ge=0, le=1)
     deduplicate: bool = True
     near_duplicates: NearDuplicateConfig = NearDuplicateConfig()
     repeated_substring_bytes: int | None = Field(default=None, ge=32)
     substring_window_bytes: int = Field(default=64 << 20, ge=1 << 10, lt=1 << 31)
     decontamination: DecontaminationConfig = DecontaminationConfig()
     personal_data: PersonalDataConfig = PersonalDataConfig()
+    mixing: MixingConfig = MixingConfig()
     max_document_characters: int | None = Field(default=20_000, ge=200)
     reading: ReadingConfig = ReadingConfig()
     split: SplitConfig = SplitConfig()
 
     def files(self) -> tuple[str, ...]:
         """What the configuration reads besides the sources."""
-        return (*((self.banned_words,) if self.banned_words else ()), *self.decontamination.sets)
+        named = (self.banned_words, self.quality_model, *self.decontamination.sets)
+        return tuple(path for path in named if path is not None)
 
     @field_validator("rules")
     @classmethod

@@ -17,6 +17,7 @@ from .filters import Broken, Measured, decide, measure, rules_of
 from .language import detect_language
 from .pii import mask_personal_data
 from .presets import preset_named
+from .quality import QualityModel
 from .words import WordList
 
 Judged = tuple[Document, str] | Rejection  # a document that stays, with its language
@@ -32,6 +33,7 @@ class Judge:
         self._kinds = config.personal_data.resolve(preset.personal_data)
         self._seen = ExactDuplicates() if config.deduplicate else None
         self._banned = _read_words(config.banned_words) if config.banned_words else None
+        self._quality = QualityModel.load(config.quality_model) if config.quality_model else None
         self._evaluation = Decontaminator.open(config.decontamination)
 
     def measure(self, documents: Sequence[Document]) -> Measured:
@@ -41,17 +43,24 @@ class Judge:
         """What becomes of each document."""
         decided = decide(measured.scores, self._rules)
         banned = self._banned.count(measured.texts) if self._banned else [0] * len(documents)
+        quality = self._quality.score(measured.texts).tolist() if self._quality else [1.0] * len(documents)
         found = self._evaluation.find(measured.texts) if self._evaluation else [None] * len(documents)
         verdicts: list[Judged] = []
         for row, document in enumerate(documents):
-            verdict = self._one(document, measured.texts[row], decided[row], banned[row], found[row])
+            verdict = self._one(document, measured.texts[row], decided[row], banned[row], quality[row], found[row])
             if not isinstance(verdict, Rejection):
                 self._account.dropped_lines += int(measured.dropped_lines[row])
             verdicts.append(verdict)
         return verdicts
 
     def _one(
-        self, document: Document, text: str, broken: Broken | None, banned: int, item: tuple[str, float] | None
+        self,
+        document: Document,
+        text: str,
+        broken: Broken | None,
+        banned: int,
+        quality: float,
+        item: tuple[str, float] | None,
     ) -> Judged:
         if not document.text.strip():
             return reject(document, "empty", "no text is left")
@@ -65,6 +74,9 @@ class Judge:
             return reject(document, "language", f"in '{language}'")
         if banned > self._config.max_banned_words:
             return reject(document, "banned_words", "words of the list", banned, self._config.max_banned_words)
+        if quality < self._config.min_quality:
+            detail = "the probability of being good: below the bound"
+            return reject(document, "quality", detail, quality, self._config.min_quality)
         if self._seen is not None:
             first = self._seen.first_with(text_digest(text), document.id)
             if first is not None:

@@ -17,13 +17,14 @@ from .. import _native
 from ..core.artifacts import Workspace
 from ..core.console import progress
 from ..core.devices import cpu_count
-from .account import Account
+from .account import Account, source_group
 from .config import CurationConfig
 from .corpus import SPLITS
 from .dedup import text_digest
 from .documents import Document, Piece, Rejection, row_of_document, row_of_rejection
 from .filters import SCORE_NAMES, Measured
 from .judge import Judge
+from .mixing import taken
 from .near_duplicates import Clusters, Parameters, Signatures, find_clusters
 from .normalize import normalize
 from .presets import preset_named
@@ -232,7 +233,10 @@ def _write_splits(
             names = {number: id for number, id in enumerate(ids) if number in wanted}
         else:
             draws = draws[clusters.first]  # a cluster has one draw, and so one split
-    split = iter(assign_splits(draws[~dropped], config.split).tolist())
+    split = np.full(len(draws), -1, np.int64)
+    split[~dropped] = assign_splits(draws[~dropped], config.split)
+    rates = _rates(spool, split, config)
+    left_out = (split == 0) & ~taken(draws, rates)
     writers = [PartWriter(folder / name, CORPUS_COLUMNS) for name in SPLITS]
     with writers[0], writers[1], writers[2]:
         for number, row in enumerate(spool.rows()):
@@ -242,10 +246,29 @@ def _write_splits(
                 detail = f"nearly the same text as {names[int(clusters.keeper[number])]}"
                 value = float(clusters.similarity[number])
                 drop(_rejected(row, "near_duplicate", detail, value, parameters.similarity))
+            elif left_out[number]:
+                drop(_rejected(row, "mixture", "left out of the mixture", None, float(rates[number])))
             else:
-                place = next(split)
-                writers[place].add(row)
-                account.keep(SPLITS[place], row)
+                writers[split[number]].add(row)
+                account.keep(SPLITS[split[number]], row)
+
+
+def _rates(spool: _Spool, split: NDArray[np.int64], config: CurationConfig) -> NDArray[np.float64]:
+    """The share of each document's group that the training split takes."""
+    rates = np.ones(len(split))
+    if config.mixing.is_neutral:
+        return rates
+    by = config.mixing.by
+    rows = read_rows(spool.folder, [by])
+    groups = [row[by] if by == "language" else source_group(row[by]) for row in rows]
+    sizes: dict[str, int] = {}
+    for place, length, group in zip(split.tolist(), spool.lengths, groups, strict=True):
+        if place == 0:
+            sizes[group] = sizes.get(group, 0) + length
+    by_group = config.mixing.rates(sizes)
+    for number, group in enumerate(groups):
+        rates[number] = by_group.get(group, 1.0)
+    return rates
 
 
 def _rejected(

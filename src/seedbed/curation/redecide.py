@@ -29,6 +29,8 @@ from .sources import fingerprint_files
 from .storage import read_rows
 
 _BATCH = 512
+# Steps that come after all documents were judged: what they drop has an order of its own.
+_LATE = ("repeated text", "near-duplicates", "mixture")
 # What reading and cutting did cannot be done anew from their results.
 _FIXED = ("reading", "max_document_characters", "repeated_substring_bytes")
 
@@ -100,8 +102,7 @@ def _measured(scores: list[list[float]], texts: list[str]) -> Measured:
 
 def _in_order(path: Path) -> Iterator[tuple[Piece, list[float], bool]]:
     """(piece, its scores, whether its text is as it was read) of every document and fault, in the order of reading."""
-    late = ("repeated text", "near-duplicates")
-    rejected = {step: _Stream(_rejected(path, step)) for step in ("early", *late)}
+    rejected = {step: _Stream(_rejected(path, step)) for step in ("early", *_LATE)}
     kept = [_Stream(read_rows(path / name)) for name in SPLITS]
     early = rejected["early"]
     for row in read_rows(path / "scores"):
@@ -126,10 +127,9 @@ def _faults(stream: _Stream) -> Iterator[tuple[Piece, list[float], bool]]:
 
 
 def _rejected(path: Path, step: str) -> Iterator[dict[str, Any]]:
-    late = ("repeated text", "near-duplicates")
     for row in read_rows(path / "rejected"):
         found = step_of(row["rule"])
-        if found == step or (step == "early" and found not in late):
+        if found == step or (step == "early" and found not in _LATE):
             yield row
 
 
