@@ -2,10 +2,13 @@
 #include "embedding/bind.hpp"
 
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 
+#include "embedding/int8_linear.hpp"
 #include "embedding/word_vectors.hpp"
 
 namespace seedbed::embedding {
@@ -72,9 +75,32 @@ double counted(const In<std::uint32_t>& words, const In<std::uint32_t>& contexts
                       std::max<std::size_t>(1, threads));
 }
 
+using Rows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+nb::ndarray<nb::numpy, float, nb::ndim<2>> forward(const Int8Linear& self, const Rows& x, std::size_t threads) {
+  if (x.shape(1) != self.columns()) throw std::invalid_argument("rows have another width than the weights");
+  const std::size_t rows = x.shape(0);
+  float* out = new float[std::max<std::size_t>(1, rows * self.outputs())];
+  const nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  {
+    nb::gil_scoped_release release;
+    self.forward(x.data(), rows, out, std::max<std::size_t>(1, threads));
+  }
+  return nb::ndarray<nb::numpy, float, nb::ndim<2>>(out, {rows, self.outputs()}, owner);
+}
+
 }  // namespace
 
 void bind_embedding(nb::module_& m) {
+  nb::class_<Int8Linear>(m, "Int8Linear", "A linear layer in 8-bit integers with a scale for every 32 columns.")
+      .def("__init__",
+           [](Int8Linear* self, const Rows& weights, const std::optional<In<float>>& bias) {
+             if (bias && bias->size() != weights.shape(0)) throw std::invalid_argument("a bias of another length");
+             new (self) Int8Linear(weights.data(), bias ? bias->data() : nullptr, weights.shape(0), weights.shape(1));
+           },
+           "weights"_a, "bias"_a.none())
+      .def_prop_ro("nbytes", &Int8Linear::bytes)
+      .def("forward", &forward, "rows"_a, "threads"_a = 1);
   m.def("train_word_predictions", &predictions, "words"_a, "offsets"_a, "inputs"_a, "outputs"_a, "dim"_a, "keep"_a,
         "noise"_a, "cbow"_a, "window"_a, "negatives"_a, "rate"_a, "last_rate"_a, "seed"_a, "threads"_a,
         "One pass of skip-gram or CBOW with negative sampling, in place.");

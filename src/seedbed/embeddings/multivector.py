@@ -25,8 +25,9 @@ from ..core.ragged import Ragged
 from ..core.randomness import torch_generator
 from ..models import Encoder, load_model
 from ..models.weight_files import read_safetensors
+from .compute import batches_of_like_lengths, run_batches
 from .layout import ABOUT, read_modules, read_tokenizer, write_layout
-from .sentence import around, batches_of_like_lengths, fingerprint, pad, tokenize, warn_of_truncation
+from .sentence import around, fingerprint, pad, tokenize, warn_of_truncation
 from .token_pooling import pool_tokens
 
 _DENSE, _LINEAR = "1_Dense", "linear.weight"
@@ -112,7 +113,7 @@ class MultiVectorEncoder:
         yield from self.model.parameters()
         yield self.projection
 
-    def encode_documents(self, texts: Sequence[str], *, batch_tokens: int = 4096, pool_factor: int = 1) -> Ragged:
+    def encode_documents(self, texts: Sequence[str], *, batch_tokens: int = 1024, pool_factor: int = 1) -> Ragged:
         """Rows (tokens of a text, D), float32, of length 1, in the texts' order.
 
         Warns (TruncationWarning) when texts were cut; `truncated` counts them over all calls.
@@ -125,7 +126,7 @@ class MultiVectorEncoder:
             rows = [pool_tokens(row, pool_factor) for row in rows]
         return _ragged(rows, self.dim)
 
-    def encode_queries(self, texts: Sequence[str], *, batch_tokens: int = 4096) -> Ragged:
+    def encode_queries(self, texts: Sequence[str], *, batch_tokens: int = 1024) -> Ragged:
         """As `encode_documents`; expanded, each query has `query_length` vectors."""
         return _ragged(self._encode(texts, True, batch_tokens), self.dim)
 
@@ -159,12 +160,15 @@ class MultiVectorEncoder:
     def _encode(self, texts: Sequence[str], query: bool, batch_tokens: int) -> list[npt.NDArray[np.float32]]:
         tokens = self.tokenize(list(texts), query)
         found: list[npt.NDArray[np.float32]] = [np.zeros((0, self.dim), np.float32)] * len(tokens)
-        with torch.inference_mode():
-            for places in batches_of_like_lengths([len(row) for row in tokens], batch_tokens):
-                ids_BT, mask_BT, kept_BT = self.batch([tokens[place] for place in places], query)
-                vectors_BTD = self.embed(ids_BT, mask_BT).float()
-                for place, vectors_TD, kept_T in zip(places, vectors_BTD, kept_BT, strict=True):
-                    found[place] = vectors_TD[kept_T].cpu().numpy()
+
+        def encode(places: npt.NDArray[np.int64]) -> None:
+            ids_BT, mask_BT, kept_BT = self.batch([tokens[place] for place in places], query)
+            vectors_BTD = self.embed(ids_BT, mask_BT).float()
+            for place, vectors_TD, kept_T in zip(places, vectors_BTD, kept_BT, strict=True):
+                found[place] = vectors_TD[kept_T].cpu().numpy()
+
+        batches = list(batches_of_like_lengths([len(row) for row in tokens], batch_tokens))
+        run_batches(encode, batches, self.projection.device)
         return found
 
     def save(self, directory: str | Path) -> None:

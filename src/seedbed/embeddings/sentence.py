@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -19,6 +19,7 @@ from ..core.errors import ConfigError, DataError, FormatError
 from ..core.json_files import read_json
 from ..core.ragged import Ragged
 from ..models import Decoder, Encoder, load_model
+from .compute import batches_of_like_lengths, run_batches, with_weights
 from .layout import ABOUT, read_length, read_modules, read_tokenizer, write_layout
 from .pooling import Pooling, check_pooling, pool
 
@@ -45,6 +46,8 @@ class SentenceEncoder:
         pooling: "mean" | "cls" | "last".
         normalize: whether vectors have length 1 unless a call says otherwise.
         prompts: by name, what some encoders want before a text ("query", "document", ...).
+        weights: "float32", "bfloat16" or "int8", for encoding; `model` stays as it is and is what is saved. int8 is for
+            CPUs, and with it vectors have a cosine of about 0.9996 with those of float32.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class SentenceEncoder:
         pooling: str = "mean",
         normalize: bool = True,
         prompts: Mapping[str, str] | None = None,
+        weights: str = "float32",
     ) -> None:
         context = model.config.context_length
         self.model, self.tokenizer = model.eval(), tokenizer
@@ -68,12 +72,17 @@ class SentenceEncoder:
                 "belong together"
             )
         self.pooling: Pooling = check_pooling(pooling)
-        self.normalize, self.prompts = normalize, dict(prompts or {})
+        self.normalize, self.prompts, self.weights = normalize, dict(prompts or {}), weights
+        self._encoding_model = with_weights(self.model, weights)
         self.truncated = 0
 
     @property
     def dim(self) -> int:
         return self.model.config.hidden_size
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.embedding.weight.device
 
     @property
     def fingerprint(self) -> str:
@@ -90,7 +99,7 @@ class SentenceEncoder:
         prompt: str | None = None,
         dim: int | None = None,
         precision: Literal["float32"] = "float32",
-        batch_tokens: int = 4096,
+        batch_tokens: int = 1024,
     ) -> npt.NDArray[np.float32]: ...
 
     @overload
@@ -102,7 +111,7 @@ class SentenceEncoder:
         prompt: str | None = None,
         dim: int | None = None,
         precision: Literal["int8", "binary"],
-        batch_tokens: int = 4096,
+        batch_tokens: int = 1024,
     ) -> npt.NDArray[Any]: ...
 
     def encode(
@@ -113,7 +122,7 @@ class SentenceEncoder:
         prompt: str | None = None,
         dim: int | None = None,
         precision: str = "float32",
-        batch_tokens: int = 4096,
+        batch_tokens: int = 1024,
     ) -> npt.NDArray[Any]:
         """Vectors (n, dim), in the order of the texts. An empty text is read as the end-of-text token alone.
 
@@ -131,12 +140,14 @@ class SentenceEncoder:
         tokens = self.tokenize([self._prompt(prompt) + text if isinstance(text, str) else text for text in listed])
         normalize = (self.normalize if normalize is None else normalize) or precision != "float32"
         vectors = np.zeros((len(listed), dim), dtype=np.float32)
-        with torch.inference_mode():
-            for rows in batches_of_like_lengths([len(row) for row in tokens], batch_tokens):
-                pooled_BC = self.embed(*pad([tokens[row] for row in rows]))[:, :dim]
-                if normalize:
-                    pooled_BC = F.normalize(pooled_BC, dim=-1)
-                vectors[rows] = pooled_BC.float().cpu().numpy()
+
+        def encode(rows: npt.NDArray[np.int64]) -> None:
+            pooled_BC = embed(self._encoding_model, *pad([tokens[row] for row in rows]), self.pooling)[:, :dim].float()
+            if normalize:
+                pooled_BC = F.normalize(pooled_BC, dim=-1)
+            vectors[rows] = pooled_BC.cpu().numpy()
+
+        run_batches(encode, list(batches_of_like_lengths([len(row) for row in tokens], batch_tokens)), self.device)
         if precision == "int8":
             return np.rint(vectors * 127).astype(np.int8)
         return np.packbits(vectors > 0, axis=1) if precision == "binary" else vectors
@@ -191,11 +202,12 @@ class SentenceEncoder:
         write_layout(Path(directory), self.model, self.tokenizer, modules, files, self.max_length)
 
     @classmethod
-    def load(cls, directory: str | Path, tokenizer: Any = None) -> Self:
+    def load(cls, directory: str | Path, tokenizer: Any = None, *, weights: str = "float32") -> Self:
         """Open a sentence-transformers directory.
 
         Args:
             tokenizer: used in place of the directory's own.
+            weights: see `SentenceEncoder`.
 
         Raises:
             FormatError: files are missing or damaged, or ask for what is not computed here.
@@ -222,6 +234,7 @@ class SentenceEncoder:
             pooling=chosen[0],
             normalize=len(kinds) == len(_MODULES),
             prompts=prompts,
+            weights=weights,
         )
 
 
@@ -277,18 +290,6 @@ def pad(rows: Sequence[npt.NDArray[np.int64]]) -> tuple[Tensor, Tensor | None]:
     for place, row in enumerate(rows):
         ids[place, : len(row)] = row
     return torch.from_numpy(ids), torch.from_numpy(np.arange(width) < lengths[:, None])
-
-
-def batches_of_like_lengths(lengths: Sequence[int], batch_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Places of rows that are padded together: by rising length, each batch at most `batch_tokens` with its padding."""
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    for place, row in enumerate(order):
-        if place > start and (place + 1 - start) * lengths[row] > batch_tokens:
-            yield order[start:place]
-            start = place
-    if start < len(order):
-        yield order[start:]
 
 
 def embed(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor | None, pooling: Pooling = "mean") -> Tensor:

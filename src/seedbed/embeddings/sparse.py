@@ -12,15 +12,15 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from ..core.errors import ConfigError, DataError, FormatError
 from ..core.json_files import read_json
 from ..core.ragged import Ragged
 from ..models import MaskedLanguageModel, load_model
+from .compute import batches_of_like_lengths, run_batches
 from .layout import ABOUT, read_length, read_modules, read_tokenizer, write_layout
-from .sentence import batches_of_like_lengths, fingerprint, pad, tokenize, warn_of_truncation
+from .sentence import fingerprint, pad, tokenize, warn_of_truncation
 
 _POOLING = "1_SpladePooling"
 _MODULES = ("MLMTransformer", "SpladePooling")
@@ -83,7 +83,7 @@ class SparseEncoder:
         """sha256 of all that decides a vector."""
         return fingerprint([self.tokenizer.fingerprint, self.max_length, self.pooling], self.model.state_dict())
 
-    def encode(self, texts: Sequence[str] | str, *, batch_tokens: int = 2048, top: int | None = None) -> SparseVectors:
+    def encode(self, texts: Sequence[str] | str, *, batch_tokens: int = 1024, top: int | None = None) -> SparseVectors:
         """Sparse vectors, in the order of the texts.
 
         Warns (TruncationWarning) when texts were cut; `truncated` counts them over all calls.
@@ -97,14 +97,17 @@ class SparseEncoder:
             self.truncated += longer
             warn_of_truncation(longer, len(listed), self.max_length)
         found: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = [(np.zeros(0), np.zeros(0))] * len(listed)
-        with torch.inference_mode():
-            for places in batches_of_like_lengths([len(row) for row in tokens], batch_tokens):
-                weights_BV = self.embed(*pad([tokens[place] for place in places])).float().cpu().numpy()
-                for place, weights in zip(places, weights_BV, strict=True):
-                    ids = np.flatnonzero(weights)
-                    if top is not None and len(ids) > top:
-                        ids = np.sort(ids[np.argsort(-weights[ids], kind="stable")[:top]])
-                    found[place] = ids, weights[ids]
+
+        def encode(places: npt.NDArray[np.int64]) -> None:
+            weights_BV = self.embed(*pad([tokens[place] for place in places])).float().cpu().numpy()
+            for place, weights in zip(places, weights_BV, strict=True):
+                ids = np.flatnonzero(weights)
+                if top is not None and len(ids) > top:
+                    ids = np.sort(ids[np.argsort(-weights[ids], kind="stable")[:top]])
+                found[place] = ids, weights[ids]
+
+        device = self.model.encoder.embedding.weight.device
+        run_batches(encode, list(batches_of_like_lengths([len(row) for row in tokens], batch_tokens)), device)
         return SparseVectors(
             Ragged.from_rows((ids for ids, _ in found), np.uint32),
             Ragged.from_rows((weights for _, weights in found), np.float32),
