@@ -100,3 +100,12 @@ def test_drawn_answers_are_distributed_as_without_a_draft() -> None:
 def test_a_draft_of_another_vocabulary_is_refused(model: Decoder) -> None:
     with pytest.raises(ConfigError, match="draft: its vocabulary has 99 tokens, the model's 257"):
         Engine(model, draft=DraftModel(sharp(vocab_size=99)))
+
+
+def test_a_prompt_as_long_as_what_is_left_of_the_context_joins_late(model: Decoder, smaller: Decoder) -> None:
+    sizes = {4: 55, 3: 3, 45: 15}
+    prompts = [np.arange(1, 1 + size) for size in sizes]
+    wishes = [Sampling(temperature=0, max_new_tokens=count) for count in sizes.values()]
+    plain = Engine(model, eos_token_ids=()).generate(prompts, wishes)
+    guessed = Engine(model, draft=DraftModel(smaller), eos_token_ids=(), batch_size=2).generate(prompts, wishes)
+    assert [one.ids.tolist() for one in guessed] == [one.ids.tolist() for one in plain]

@@ -118,17 +118,20 @@ class _ModelDrafter:
         self._cache: KeyValueCache | None = None
         self._rows = rows
         self._sampler = Sampler(rows, self._config.vocab_size, device)
-        self._known = [0] * rows  # tokens of each row that the cache holds
+        # Tokens of each row that the cache holds, and the guesses behind them that it holds, too.
+        self._known = [0] * rows
+        self._guessed: list[list[int]] = [[] for _ in range(rows)]
         self._new = [True] * rows
 
     def put(self, row: int) -> None:
-        self._known[row], self._new[row] = 0, True
+        self._known[row], self._guessed[row], self._new[row] = 0, [], True
 
     def move(self, source: int, target: int) -> None:
         if self._cache is not None:
             self._cache.share(source, [target])
         self._sampler.move(source, target)
-        self._known[target], self._new[target] = self._known[source], self._new[source]
+        self._known[target], self._guessed[target] = self._known[source], self._guessed[source]
+        self._new[target] = self._new[source]
 
     def propose(self, rows: Sequence[int], requests: Sequence[Request], room: int) -> list[Draft]:
         longest = max((request.length for request in requests), default=0)
@@ -157,20 +160,8 @@ class _ModelDrafter:
     def _run(self, rows: list[int], requests: list[Request], room: int) -> tuple[list[list[int]], Tensor]:
         """Guesses of all rows, and the distributions that they come from (B, K, V)."""
         cache = self._grown(max(request.length for request in requests) + room)
+        logits_BV = self._catch_up(cache, rows, requests)
         view = cache.view(rows)
-        # What was guessed wrong last time is forgotten; what is new is read first.
-        known = [min(self._known[row], request.length - 1) for row, request in zip(rows, requests, strict=True)]
-        view.set_lengths(known)
-        texts = [
-            [*request.prompt.ids[since:].tolist(), *request.ids[max(0, since - len(request.prompt.ids)) :]]
-            for request, since in zip(requests, known, strict=True)
-        ]
-        counts = [len(text) for text in texts]
-        ids_BT = torch.zeros(len(rows), max(counts), dtype=torch.int64, device=self._device)
-        for place, text in enumerate(texts):
-            ids_BT[place, : len(text)] = torch.tensor(text)
-        logits_BV = self._step.last(ids_BT, torch.tensor(counts, device=self._device) - 1, view)
-        view.set_lengths([request.length for request in requests])
         tokens, weights = [], []
         for guess in range(room):
             weights_BV, _ = self._sampler.distribution(rows, logits_BV)
@@ -178,10 +169,34 @@ class _ModelDrafter:
             weights.append(weights_BV)
             if guess + 1 < room:
                 logits_BV = self._step(tokens[-1][:, None], view)[:, 0]
-        for row, request in zip(rows, requests, strict=True):
-            # The guesses are read again as far as they prove right: in a step that is made anyway.
-            self._known[row] = request.length
-        return torch.stack(tokens, dim=1).tolist(), torch.stack(weights, dim=1)
+        guesses: list[list[int]] = torch.stack(tokens, dim=1).tolist()
+        for row, request, guessed in zip(rows, requests, guesses, strict=True):
+            self._known[row], self._guessed[row] = request.length, guessed[:-1]  # the last one was not read
+        return guesses, torch.stack(weights, dim=1)
+
+    def _catch_up(self, cache: KeyValueCache, rows: list[int], requests: list[Request]) -> Tensor:
+        """Read what the rows have got since; the logits (B, V) behind their newest tokens."""
+        missing: dict[int, list[int]] = {}  # places by how many tokens they lack: without padding all have room
+        texts = []
+        for place, (row, request) in enumerate(zip(rows, requests, strict=True)):
+            since, prompt = self._known[row], request.prompt.ids
+            text = [*prompt[since:].tolist(), *request.ids[max(0, since - len(prompt)) :]]
+            right = 0
+            for guessed, said in zip(self._guessed[row], text[:-1], strict=False):
+                if guessed != said:
+                    break
+                right += 1
+            self._known[row] += right
+            texts.append(text[right:])
+            missing.setdefault(len(texts[-1]), []).append(place)
+        logits_BV = torch.empty(len(rows), self._config.vocab_size, device=self._device)
+        for count, places in missing.items():
+            view = cache.view([rows[place] for place in places])
+            view.set_lengths([self._known[rows[place]] for place in places])
+            ids_BT = torch.tensor([texts[place] for place in places], device=self._device)
+            columns = torch.full((len(places),), count - 1, device=self._device)
+            logits_BV[places] = self._step.last(ids_BT, columns, view).float()
+        return logits_BV
 
     def _grown(self, needed: int) -> KeyValueCache:
         context = self._config.context_length
