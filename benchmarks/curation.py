@@ -1,6 +1,6 @@
 """Our curation beside datatrove, rensa and datasketch, and how well near-duplicates are found.
 
-    python -m benchmarks.curation [rules] [signatures] [near] [recall] [--rounds 5] [--documents 100000] [--json FILE]
+    python -m benchmarks.curation [PART...] [--rounds 5] [--documents 100000] [--json FILE]
 
 Speeds are of one thread. Rounds are interleaved and ratios are taken within a round. All measure the same texts:
 
@@ -9,12 +9,18 @@ Speeds are of one thread. Rounds are interleaved and ratios are taken within a r
 - signatures: 112 permutations of runs of five words, from texts. rensa and datasketch take runs made by Python, whose
   making counts, and once more without it.
 - near: texts to clusters. rensa's pairs are not verified; ours are.
+- extraction: main text of the pages of two crawls, beside trafilatura; there is no truth to compare either with.
+- warc: the whole of FineWeb's recipe, but for its language model, on the same crawls. datatrove reads them with our
+  library, as its own is not at hand.
+- languages: how often the language of a text is found, by language and length.
 - recall: against the true similarity of all pairs of one documentation in five releases.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import io
 import random
 import re
 import statistics
@@ -31,10 +37,16 @@ from benchmarks import texts as corpora
 from benchmarks.measuring import circumstances, grown_by, interleaved, ratios, spread, write_results
 from seedbed import _native
 from seedbed.core.console import show, table
+from seedbed.curation.blobs import ReadingConfig
+from seedbed.curation.documents import Document
+from seedbed.curation.extraction import html as html_text
 from seedbed.curation.filters import FAMILIES, decide, measure
+from seedbed.curation.language import detect_language
 from seedbed.curation.near_duplicates import PARAMETERS, Parameters, Signatures, find_clusters
 from seedbed.curation.normalize import normalize
+from seedbed.curation.pii import mask_personal_data
 from seedbed.curation.presets import PRESETS
+from seedbed.curation.sources import read_sources
 
 PERMUTATIONS = 112
 _WORD = re.compile(r"[^\W_]+")
@@ -261,9 +273,100 @@ def _linked(first: Any, similar: Any, together: Any) -> float:
     return float((labels[together[:, 0]] == labels[together[:, 1]]).mean())
 
 
+def crawl() -> list[Path]:
+    return sorted((corpora.SHARED / "warc").glob("*.warc.gz"))
+
+
+def pages() -> list[str]:
+    """The HTML of two small real crawls."""
+    from fastwarc.warc import ArchiveIterator, WarcRecordType
+
+    found = []
+    for path in crawl():
+        with gzip.open(path) as stream:
+            records = ArchiveIterator(io.BytesIO(stream.read()), record_types=WarcRecordType.response)
+            found += [record.reader.read().decode("utf-8", "replace") for record in records]
+    return found
+
+
+def extraction(rounds: int) -> list[dict[str, Any]]:
+    html = pages()
+    works: dict[str, Callable[[], object]] = {"seedbed": lambda: [html_text(page) for page in html]}
+    if find_spec("trafilatura"):
+        works["trafilatura"] = lambda: [_trafilatura(page) for page in html]
+    rows = compare(works, corpora.size_of(html) / 1e6, len(html), rounds)
+    print_rows(f"Main text of {len(html)} pages", rows)
+    return rows
+
+
+def _trafilatura(page: str) -> str:
+    """As datatrove calls it."""
+    from trafilatura import extract
+
+    return extract(page, favor_precision=True, include_comments=False, deduplicate=True) or ""
+
+
+def warc(rounds: int) -> list[dict[str, Any]]:
+    """The whole of `fineweb`, from archives to signatures."""
+    sources = [str(path) for path in crawl()]
+    size = corpora.size_of(pages()) / 1e6
+
+    def ours() -> None:
+        found = [piece for piece in read_sources(sources, ReadingConfig()) if isinstance(piece, Document)]
+        measured = measure([normalize(document.text) for document in found], "fineweb")
+        decide(measured.scores, PRESETS["fineweb"].rules)
+        kinds = PRESETS["fineweb"].personal_data
+        _native.minhash([mask_personal_data(text, kinds)[0] for text in measured.texts], 5, PERMUTATIONS)
+
+    works: dict[str, Callable[[], object]] = {"seedbed": ours}
+    if all(map(find_spec, ("datatrove", "trafilatura", "spacy"))):
+
+        def theirs() -> None:
+            texts = [text for page in pages() if (text := _trafilatura(page))]
+            _datatrove_rules(texts, own_words=True)()
+            _datatrove_signatures(texts)()
+
+        works["datatrove"] = theirs
+    rows = compare(works, size, len(pages()), rounds)
+    print_rows("The preset fineweb, from WARC to signatures", rows)
+    return rows
+
+
+# Languages that are written about as they are named: ISO 639-3, as the files are called, and 639-1, as found.
+LANGUAGES = {
+    "eng": "en", "fra": "fr", "deu": "de", "spa": "es", "ita": "it", "nld": "nl", "por_PT": "pt", "rus": "ru",
+    "pol": "pl", "fin": "fi", "swe": "sv", "dan": "da", "nob": "no", "jpn": "ja", "kor": "ko", "cmn_hans": "zh",
+    "arb": "ar", "heb": "he", "tur": "tr", "ces": "cs", "hun": "hu", "vie": "vi", "tha": "th", "est": "et", "cat": "ca",
+    "ind": "id", "ukr": "uk", "ell_monotonic": "el", "ron_1993": "ro", "bul": "bg", "hin": "hi", "lit": "lt",
+}  # fmt: skip
+
+
+def languages() -> list[dict[str, Any]]:
+    """How often the language of a stretch of text is found, by length; what is not told is neither right nor wrong."""
+    rows = []
+    with zipfile.ZipFile(corpora.SHARED / "text" / "udhr2.zip") as archive:
+        names = {Path(name).stem: name for name in archive.namelist() if name.endswith(".txt")}
+        texts = {
+            code: normalize(archive.read(names[stem]).decode("utf-8", "replace"))[500:]
+            for stem, code in LANGUAGES.items()
+            if stem in names
+        }
+    for code, text in texts.items():
+        row: dict[str, Any] = {"language": code}
+        for length in (150, 300, 600, 1200):
+            found = [detect_language(text[at : at + length]) for at in range(0, len(text) - length, length)]
+            told = [one for one in found if one]
+            right = sum(one == code for one in told)
+            row[f"{length} characters"] = f"{right}/{len(told)} of {len(found)}"
+        rows.append(row)
+    print_rows("Language identification: right / told of all, on the Universal Declaration of Human Rights", rows)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="rules, signatures, near, recall; all when none is named")
+    names = "rules, signatures, near, recall, languages, extraction, warc"
+    parser.add_argument("parts", nargs="*", help=f"{names}; all when none is named")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--json", type=Path)
@@ -273,6 +376,9 @@ def main() -> None:
         "signatures": lambda: signatures(options.rounds),
         "near": lambda: near(options.rounds, options.documents),
         "recall": recall,
+        "languages": languages,
+        "extraction": lambda: extraction(options.rounds),
+        "warc": lambda: warc(options.rounds),
     }
     results = {part: works[part]() for part in (options.parts or works)}
     if options.json:

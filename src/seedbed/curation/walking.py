@@ -30,6 +30,7 @@ from .blobs import (
     without_gz,
 )
 from .documents import Rejection
+from .remote import fetch, is_remote
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,16 @@ class Root:
 
 
 def find_roots(sources: Sequence[str]) -> list[Root]:
-    """Existing files and folders for `sources`, which may be patterns such as `crawl/*.txt`.
+    """Existing files and folders for `sources`, which may be patterns such as `crawl/*.txt`, or URLs.
 
     Raises:
         DataError: a path that is not there, a pattern that matches nothing.
     """
     paths: list[Path] = []
     for source in sources:
-        if os.path.lexists(source):
+        if is_remote(source):
+            paths.append(fetch(source))
+        elif os.path.lexists(source):
             paths.append(Path(source))
         elif glob.has_magic(source):
             matches = sorted(glob.glob(source, recursive=True))
