@@ -60,7 +60,8 @@ def sample_answers(
 ) -> list[Answer]:
     """One answer per prompt from the whole distribution at `temperature` (no top-k or top-p: PPO needs its density).
 
-    Prompts that leave no room for an answer are cut on the left. The same seed gives the same answers.
+    Prompts that leave no room for an answer are cut on the left; one that comes several times is read once. The same
+    seed gives the same answers.
     """
     end_id, room = model.config.eos_token_id, model.config.context_length - max_new_tokens
     assert end_id is not None

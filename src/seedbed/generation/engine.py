@@ -40,6 +40,9 @@ class Engine:
         eos_token_ids: tokens that end a request; by default the tokenizer's and the model's own.
         batch_size: requests that run together; results do not depend on it.
         queue: requests that `submit` lets wait; None: any number.
+
+    Attributes:
+        statistics: of the latest `generate` or `stream` that came to its end.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Engine:
         self._grammars: Grammars | None = None
         self._numbers = itertools.count()
         self._open: Scheduler | None = None  # of what was submitted
+        self.statistics = Statistics()
 
     # All at once
 
@@ -283,9 +287,6 @@ class Engine:
                 hint="Shorten it, or let its beginning be cut off (truncate='left').",
             )
         return Prompt(ids.astype(np.int64), whole - len(ids))
-
-    statistics: Statistics = Statistics()
-    """Of the latest `generate` or `stream` that came to its end."""
 
 
 def _cache_named(kind: str, model: Decoder) -> CacheConfig:
