@@ -92,7 +92,7 @@ def _corpus_files(path: Path) -> None:
                     dict.fromkeys(CORPUS_COLUMNS, "") | {"id": f"{split}{number}", "text": text, "title": HOSTILE}
                 )
     with PartWriter(path / "rejected", REJECTED_COLUMNS) as writer:
-        common = {"source": HOSTILE, "detail": HOSTILE}
+        common = {"source": HOSTILE, "detail": HOSTILE, "title": HOSTILE, "metadata": "{}"}
         writer.add(
             {**common, "id": HOSTILE, "text": HOSTILE, "rule": "min_characters", "value": 12.0, "threshold": 40.0}
         )
