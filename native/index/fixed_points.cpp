@@ -260,7 +260,8 @@ void FixedPoints::values(const simd::ByteKernel& kernel, const ByteQuery& query,
   const std::size_t count = slots.size();
   const auto prefetch = [&](std::size_t i) {
     const std::uint8_t* line = high(slots[i]);
-    for (std::size_t byte = 0; byte < stride_; byte += 64) __builtin_prefetch(line + byte);
+    // Into the second cache: the first has too few lines under way to take several codes at once.
+    for (std::size_t byte = 0; byte < stride_; byte += 64) __builtin_prefetch(line + byte, 0, 2);
     __builtin_prefetch(&shapes_[slots[i]]);
   };
   for (std::size_t i = 0; i < std::min(ahead, count); ++i) prefetch(i);

@@ -122,7 +122,8 @@ void Graph::search_links(std::size_t width, bool exact, Walk& walk) const {
   Near start = best_entry(walk.query, walk);
   const auto links_of = [this](Slot slot, Slot*) { return links(slot); };
   const auto walk_by = [&](const auto& values) {
-    walk_graph({&start, 1}, width, degree(), walk, values, links_of, [](Slot) {});
+    walk_graph({&start, 1}, width, degree(), walk, values, links_of,
+               [this](Slot slot) { prefetch(links(slot), degree() * sizeof(Slot)); });
   };
   if (exact) {
     const float base = points_.exact_base(walk.query);

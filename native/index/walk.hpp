@@ -99,7 +99,7 @@ inline void keep_closest(std::vector<Near>& heap, std::size_t width, Near one) {
 
 // Leaves the `width` closest slots found in walk.pool, sorted. `values(slots, out)` scores slots; `links_of(slot,
 // buffer)` gives a slot's links: in place, or copied under a lock into the buffer; `expect(slot)` hears whose links are
-// wanted next. The caller has called walk.start().
+// probably wanted next. The caller has called walk.start().
 // One sorted array serves as both heaps of the paper: at these sizes moving a few entries is cheaper than sifting.
 template <class Values, class Links, class Expect>
 void walk_graph(std::span<const Near> starts, std::size_t width, std::size_t degree, WalkSpace& walk, const Values& values,
@@ -119,13 +119,15 @@ void walk_graph(std::span<const Near> starts, std::size_t width, std::size_t deg
     }
     const Slot current = pool[next].slot;
     pool[next].slot |= kExpanded;
+    std::size_t then = next + 1;
+    while (then < pool.size() && (pool[then].slot & kExpanded)) ++then;
+    if (then < pool.size()) expect(pool[then].slot);
     walk.see(links_of(current, walk.buffer.data()), degree);
     values(std::span<const Slot>(walk.fresh), walk.values.data());
     std::size_t lowest = next + 1;
     for (std::size_t i = 0; i < walk.fresh.size(); ++i)
       lowest = std::min(lowest, enter(pool, width, {walk.values[i], walk.fresh[i]}));
     next = lowest;
-    if (next < pool.size()) expect(pool[next].slot & ~kExpanded);
   }
   for (Near& one : pool) one.slot &= ~kExpanded;
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +16,7 @@ from seedbed.indexes.collapse import pq_collapse, spectral_bound
 from seedbed.indexes.kmeans import nearest
 from seedbed.indexes.quantization import ProductQuantizer
 
+from .checks import CHANGES, agrees_with_flat, searched_while_changed
 from .test_vectors import LEVELS, METRICS, clustered, recall
 
 CODES = ["flat", "sq8", "pq", "rabitq"]
@@ -323,55 +323,6 @@ def test_every_simd_level_finds_the_same(kind):
         assert recall(other, found[0]) > 0.995
 
 
-@pytest.mark.parametrize("kind", ["pq", "sq8", "lsh"])
-def test_searches_while_adding_and_removing(kind):
-    vectors = clustered(3000, 16)
-    index = make(kind, 16, vectors)
-    index.add(vectors[:500])
-    stop, failures = threading.Event(), []
-
-    def search():
-        while not stop.is_set():
-            distances, ids = index.search(vectors[:20], 5)
-            if (ids < 0).any() or (np.diff(distances, axis=1) > 0).any():
-                failures.append(ids)
-
-    threads = [threading.Thread(target=search) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for start in range(500, 3000, 250):
-        index.add(vectors[start : start + 250])
-        index.remove(np.arange(start - 200, start))
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert not failures
-    assert len(index) == 1000
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    st.sampled_from(KINDS),
-    st.lists(st.tuples(st.sampled_from(["add", "remove", "search"]), st.integers(0, 2**31)), max_size=10),
-)
-def test_any_sequence_of_changes_agrees_with_flat(kind, steps):
-    index, flat = make(kind, 3, clustered(60, 3), "l2"), FlatIndex(3, "l2")
-    for action, seed in steps:
-        random = np.random.default_rng(seed)
-        if action == "add":
-            rows = random.integers(0, 3, (int(random.integers(0, 80)), 3)).astype(np.float32)
-            index.add(rows)
-            flat.add(rows)
-        elif action == "remove" and len(flat):
-            gone = random.choice(flat.ids, int(random.integers(0, len(flat) + 1)), replace=False)
-            index.remove(gone)
-            flat.remove(gone)
-        assert sorted(index.ids) == sorted(flat.ids)
-        query = random.normal(size=(2, 3)).astype(np.float32)
-        options = everything(kind) | ({} if kind == "lsh" else {"candidates": 1000})
-        np.testing.assert_allclose(index.search(query, 5, **options)[0], flat.search(query, 5)[0], rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("codes", CODES)
 @pytest.mark.parametrize("rerank", [False, True])
 def test_memory_is_predicted(codes, rerank):
@@ -402,3 +353,16 @@ def test_the_spectral_bound_fills_with_water():
     # Both directions above the level: the product of the errors is 4 * 1 / 2^8.
     assert spectral_bound(np.array([4.0, 1.0]), 2) == pytest.approx(2 * np.sqrt(4 / 2**8) / 5)
     assert spectral_bound(np.array([1.0, 0.0]), 0) == 1
+
+
+@pytest.mark.parametrize("kind", ["pq", "sq8", "lsh"])
+def test_searches_while_adding_and_removing(kind):
+    vectors = clustered(3000, 16)
+    searched_while_changed(make(kind, 16, vectors), vectors, step=250)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from(KINDS), CHANGES)
+def test_any_sequence_of_changes_agrees_with_flat(kind, changes):
+    options = everything(kind) | ({} if kind == "lsh" else {"candidates": 1000})
+    agrees_with_flat(make(kind, 3, clustered(60, 3), "l2"), changes, most=80, tolerance=1e-4, **options)
