@@ -20,7 +20,7 @@ class ExactDuplicates:
 
     def __init__(self) -> None:
         self._table = _native.DigestTable()
-        self._ids = tempfile.TemporaryFile()  # noqa: SIM115: it lives as long as this
+        self._ids = tempfile.TemporaryFile()  # noqa: SIM115
         self._starts = array("Q")
         self._end = 0
 
