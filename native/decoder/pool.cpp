@@ -10,7 +10,7 @@
 namespace seedbed::decoder {
 namespace {
 
-constexpr int kIdleSpins = 3000;  // about as long as choosing the next tokens takes
+constexpr int kIdleSpins = 20000;  // longer than choosing the next tokens takes
 
 long process() {
 #if defined(__unix__) || defined(__APPLE__)

@@ -123,7 +123,11 @@ SEEDBED_TARGET void packed_tile(const Product& p, std::size_t row, std::size_t o
   const std::byte* weights = matrix.data + output * matrix.stride;
   const float* x = p.x + row * p.x_stride;
   if constexpr (format != Format::BFloat16)
-    for (std::size_t n = 0; n < N; ++n) read_scales(matrix, output + n, scratch + n * groups);
+    for (std::size_t n = 0; n < N; ++n) {
+      read_scales(matrix, output + n, scratch + n * groups);
+      const std::byte* next = weights + (n + N) * matrix.stride + matrix.scales_at();
+      for (std::size_t i = 0; i < 2 * groups; i += 64) __builtin_prefetch(next + i, 0, 2);
+    }
   F total[R][N] = {};
   for (std::size_t k = 0; k < padded; k += kColumns, weights += 4 * kWords) {
     U words[N][kWords / W];
