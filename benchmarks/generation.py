@@ -6,9 +6,9 @@ The checkpoint has random weights of Qwen3's shape and is read by all: transform
 in the same precision (its float32 with a float32 cache, else its own half precision). Transformers has no 8-bit weights
 here, so those stand beside its float32. Prompts have 512 tokens, answers 128, on two threads. The time to the first
 token is that of generating one; decoding is what 129 tokens take longer than one. Rounds are interleaved, ratios are
-taken within a round. Bandwidth is the best of a sum, a dot product and a matrix times a vector over as many bytes as the
-matrices have; its share is what decoding reads of the matrices alone. Memory is what a process of its own grows by when
-it loads the model and generates.
+taken within a round. Bandwidth is the best of a sum, a dot product and a matrix times a vector over as many bytes as
+the matrices have; its share is what decoding reads of the matrices alone. Memory is what a process of its own grows by
+when it loads the model and generates.
 """
 
 from __future__ import annotations

@@ -167,12 +167,13 @@ SEEDBED_TARGET void mix(const float* weights, std::size_t weight_stride, std::si
   for (; r + 4 <= rows; r += 4)
     mix_rows<4>(weights + r * weight_stride, weight_stride, values, value_stride, count, width, scales + r,
                 out + r * out_stride, out_stride);
-  for (; r + 2 <= rows; r += 2)
-    mix_rows<2>(weights + r * weight_stride, weight_stride, values, value_stride, count, width, scales + r,
+  const auto rest = [&]<std::size_t R>() SEEDBED_TARGET {
+    mix_rows<R>(weights + r * weight_stride, weight_stride, values, value_stride, count, width, scales + r,
                 out + r * out_stride, out_stride);
-  if (r < rows)
-    mix_rows<1>(weights + r * weight_stride, weight_stride, values, value_stride, count, width, scales + r,
-                out + r * out_stride, out_stride);
+  };
+  if (rows - r == 3) rest.template operator()<3>();
+  if (rows - r == 2) rest.template operator()<2>();
+  if (rows - r == 1) rest.template operator()<1>();
 }
 
 }  // namespace
