@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -91,6 +92,7 @@ class Scheduler:
         self._cache: KeyValueCache | None = None
         self._view: tuple[tuple[object, ...], KeyValueCache] | None = None
         self._sampler = Sampler(rows, config.vocab_size, self.device)
+        self._threads = torch.get_num_threads()
         self.statistics = Statistics()
 
     def submit(self, requests: Sequence[Request]) -> None:
@@ -113,6 +115,13 @@ class Scheduler:
     @torch.inference_mode()
     def step(self) -> list[Request]:
         """One step of every running request; returns those that got a token or ended."""
+        self._threads = torch.get_num_threads()
+        # What happens between two passes of the model is too little to share, and threads that wait for more of it spin
+        # on the cores that the pass needs.
+        with _threads(1 if self.device.type == "cpu" else self._threads):
+            return self._advance()
+
+    def _advance(self) -> list[Request]:
         self.statistics.steps += 1
         changed = self._let_go()
         self._admit()
@@ -214,7 +223,8 @@ class Scheduler:
         for place, ((_, group), count) in enumerate(zip(reading, counts, strict=True)):
             ids[place, :count] = group.prompt[group.read : group.read + count]
         columns = torch.tensor(counts, device=self.device) - 1
-        logits_BV = self._step.last(torch.from_numpy(ids).to(self.device), columns, view)
+        with _threads(self._threads):
+            logits_BV = self._step.last(torch.from_numpy(ids).to(self.device), columns, view)
         view.set_lengths([group.read + count for (_, group), count in zip(reading, counts, strict=True)])
         self.statistics.prompt_tokens += sum(counts)
         ready: list[int] = []
@@ -275,7 +285,8 @@ class Scheduler:
             ids[place, 0] = request.ids[-1]
             ids[place, 1 : 1 + len(draft.tokens)] = draft.tokens
         view = self._view_of(rows)
-        logits_BTV = self._step(torch.from_numpy(ids).to(self.device), view)
+        with _threads(self._threads):
+            logits_BTV = self._step(torch.from_numpy(ids).to(self.device), view)
         if ids.shape[1] == 1:
             return self._choose(rows, logits_BTV[:, 0])
         self._verify(rows, drafts, logits_BTV)
@@ -300,7 +311,8 @@ class Scheduler:
         )
         if self._drafter is None or room < 1:
             return [NOTHING] * len(rows)
-        drafts = self._drafter.propose(rows, requests, room)
+        with _threads(self._threads):
+            drafts = self._drafter.propose(rows, requests, room)
         self.statistics.drafted += sum(len(draft.tokens) for draft in drafts)
         return drafts
 
@@ -385,3 +397,16 @@ class Scheduler:
                 request.slid = max(0, request.length - 1 - self._kept)
         self.statistics.new_tokens += len(rows)
         return requests
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """PyTorch with so many threads, for as long."""
+    before = torch.get_num_threads()
+    if before != count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if before != count:
+            torch.set_num_threads(before)
