@@ -21,19 +21,19 @@ def _parts(path: Path, member: str, size: int, count: int) -> list[str]:
 
 
 def test_science_from_chat(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
-    good = _parts(shared_data("text/abc.zip"), "abc/science.txt", 700, 300)
-    bad = _parts(shared_data("text/webtext.zip"), "webtext/overheard.txt", 700, 300)
-    model = QualityModel.train(good[:200], bad[:200])
+    good = _parts(shared_data("text/abc.zip"), "abc/science.txt", 500, 220)
+    bad = _parts(shared_data("text/webtext.zip"), "webtext/overheard.txt", 500, 220)
+    model = QualityModel.train(good[:120], bad[:120])
     assert model.figures["accuracy"] > 0.95
     assert model.figures["auc"] > 0.98
-    scores = model.score([*good[200:], *bad[200:]])
+    scores = model.score([*good[120:], *bad[120:]])
     assert (scores[:100] > 0.5).mean() > 0.95
     assert (scores[100:] < 0.5).mean() > 0.95
     model.save(tmp_path / "model")
     assert np.array_equal(QualityModel.load(tmp_path / "model").score(good[:9]), model.score(good[:9]))
     docs = tmp_path / "docs"
     docs.mkdir()
-    for n, text in enumerate([*good[200:250], *bad[200:250]]):
+    for n, text in enumerate([*good[120:170], *bad[120:170]]):
         (docs / f"{n:03d}.txt").write_text(text)
     report = curate(docs, tmp_path / "out", quality_model=str(tmp_path / "model"))
     dropped = {drop["rule"]: drop["documents"] for drop in report.metrics["drops"]}

@@ -65,8 +65,10 @@ class QualityModel:
         held = np.zeros(len(labels), bool)
         for start, count in ((0, len(good)), (len(good), len(bad))):
             held[start : start + count : _HELD_OUT] = True
-        parameters = _fit(features[~held], labels[~held], np.zeros(features.shape[1] + 1), _PENALTY)
-        weights, bias = parameters[:-1].astype(np.float32), float(parameters[-1])
+        occurring = np.unique(features[~held].indices)  # all other weights stay 0
+        parameters = _fit(features[~held][:, occurring], labels[~held], np.zeros(len(occurring) + 1), _PENALTY)
+        weights, bias = np.zeros(features.shape[1], np.float32), float(parameters[-1])
+        weights[occurring] = parameters[:-1]
         scores = features[held] @ weights + bias
         from scipy.sparse import csr_matrix
 
