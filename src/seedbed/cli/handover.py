@@ -110,7 +110,7 @@ def export_gguf(
     from ..models import Decoder, load_model
     from ..tokenizers import Tokenizer
 
-    source = _model_directory(source, stage)
+    source = model_directory(source, stage)
     model = load_model(source)
     if not isinstance(model, Decoder):
         raise ConfigError("only decoders are written as GGUF, and this is no decoder", where=source)
@@ -143,7 +143,7 @@ def export_huggingface(
 
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"'{dtype}' is no dtype of weights", where="--dtype", hint=f"Known: {', '.join(DTYPES)}.")
-    source = _model_directory(source, stage)
+    source = model_directory(source, stage)
     if out.resolve() == source.resolve():
         raise ConfigError("this is where the model is read from", where="--out", hint="Choose another directory.")
     tokenizer = Tokenizer.load(source) if (source / TOKENIZER_FILE).exists() else None
@@ -154,7 +154,8 @@ def export_huggingface(
     show(f"{out}: {sum(path.stat().st_size for path in files):,} bytes in {len(files)} files", style="green")
 
 
-def _model_directory(source: Path, stage: str) -> Path:
+def model_directory(source: Path, stage: str) -> Path:
+    """That of a run's model, or `source` itself where it is no run."""
     from ..core.artifacts import open_artifact
     from ..run import RUN_FILE
 
