@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from ..core.artifacts import write_atomically
@@ -87,27 +86,34 @@ def recall_chart(result: ContextStudy) -> charts.Chart:
 
 
 def _positions(result: ContextStudy) -> Section:
+    ranges = sorted({(one.start, one.stop) for one in result.positions})
+    nats = {(one.method, one.multiple, one.start): numbers.fixed(one.nats, 3) for one in result.positions}
+    settings = list(dict.fromkeys((one.method, one.multiple) for one in result.positions))
     rows = [
-        (_TITLES[one.method], f"{one.multiple}×", f"{one.start:,} to {one.stop:,}", numbers.fixed(one.nats, 3),
-         numbers.fixed(one.error, 3), numbers.fixed(math.exp(one.nats), 1))
-        for one in result.positions
+        (_TITLES[method] if method == "none" else f"{_TITLES[method]}, for {multiple}×",
+         *(nats.get((method, multiple, start), "") for start, _ in ranges))
+        for method, multiple in settings
     ]  # fmt: skip
-    columns = ("Positions", "Set for", "Tokens", "Nats per token", "Error", "Perplexity")
+    error = max(one.error for one in result.positions)
     lead = (
         "Rotary positions beyond those seen in training turn queries and keys by angles that the model never met. Each "
         "method maps the longer range onto angles that it knows; none was trained on afterwards."
     )
-    caption = "Each method is set for the longest range here. A point is the mean up to there from the point before."
+    columns = ("Positions", *(f"{start:,} to {stop:,}" for start, stop in ranges))
     return Section(
         "positions", "Loss by position", lead,
-        [Figure("By where a token stands", [("", position_chart(result))], caption), Table("Measured", columns, rows)],
+        [
+            Figure("By where a token stands", [("", position_chart(result))],
+                   "Each method is set for the longest range. A point is the mean up to there from the point before."),
+            Table("Nats per token", columns, rows, f"Standard errors over texts: {numbers.fixed(error, 3)} at most."),
+        ],
     )  # fmt: skip
 
 
 def _caches(result: ContextStudy) -> Section:
     rows = [
         (one.cache, numbers.fixed(one.nats, 3), numbers.fixed(one.error, 3), numbers.fixed(one.perplexity, 1),
-         numbers.memory(one.bytes) if one.bytes else "—", numbers.fixed(one.tokens_per_second, 0))
+         f"{numbers.fixed(one.bytes / 1024, 0)} KiB", numbers.fixed(one.tokens_per_second, 0))
         for one in result.caches
     ]  # fmt: skip
     columns = ("Cache", "Nats per token", "Error", "Perplexity", "Bytes per text", "Tokens per second")
@@ -121,12 +127,11 @@ def _caches(result: ContextStudy) -> Section:
 
 def _recall(result: ContextStudy) -> Section:
     layers = result.mass.shape[0]
-    rows = [
-        (one.cache, numbers.count(one.distance), numbers.fixed(one.nats, 3, sign=True), numbers.fixed(one.error, 3),
-         numbers.percent(one.right, 0))
-        for one in result.recall
-    ]  # fmt: skip
-    columns = ("Cache", "Tokens back", "Nats gained", "Error", "Right")
+    gained = {(one.cache, one.distance): numbers.fixed(round(one.nats, 3) + 0.0, 3, sign=True) for one in result.recall}
+    distances = sorted({one.distance for one in result.recall})
+    rows = [(numbers.count(far), *(gained[name, far] for name in CACHES)) for far in distances]
+    columns = ("Tokens back", *(name.capitalize() for name in CACHES))
+    right = max(one.right for one in result.recall)
     lead = (
         "A key and a value stand in a text, and the key comes again later: how much likelier is the value for having "
         f"been told? Nothing can be left beyond {numbers.count(result.window * layers)} tokens, what {layers} layers "
@@ -136,7 +141,8 @@ def _recall(result: ContextStudy) -> Section:
         "recall", "Recall", lead,
         [
             Figure("By distance", [("", recall_chart(result))], "0: the told value is no likelier than another."),
-            Table("Measured", columns, rows, "Right: the told value is likelier than seven others."),
+            Table("Nats gained", columns, rows,
+                  f"The told value is likeliest of all candidates in at most {numbers.percent(right, 0)} of tries."),
         ],
     )  # fmt: skip
 
