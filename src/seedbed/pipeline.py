@@ -336,6 +336,26 @@ def run_stage(
     return STAGES[name](road)
 
 
+def forecast_alone(
+    sources: Sequence[str], recipe: str | Path | Mapping[str, Any], out: str | Path, share: float,
+    overrides: Mapping[str, Any] | None = None,
+) -> Artifact:  # fmt: skip
+    """The road to the forecast, with a ladder designed to cost `share` of the main run's FLOPs.
+
+    `run_stage("base", out)` then trains the main run, and the ledger scores the forecast.
+    """
+    from .scaling.design import design_ladder
+
+    chosen = load_recipe(recipe, overrides)
+    main = chosen.pretraining
+    ladder = design_ladder(main.model(chosen.tokenizer.vocab_size), main.training, share, level=chosen.forecast.level)
+    road = Road(chosen.replace(forecast=ladder), tuple(str(one) for one in sources), Path(out))
+    _remember(road)
+    for stage in ("corpus", "tokenizer", "tokens"):
+        STAGES[stage](road)
+    return forecast(road)
+
+
 def finetune_alone(
     model: str | Path, data: str | Path, out: str | Path, method: str = "full", recipe: str | Path = "demo",
     overrides: Mapping[str, Any] | None = None,

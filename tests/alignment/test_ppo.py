@@ -133,7 +133,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
     killed.path.mkdir()
     metrics = align_ppo(_TINY, sft, reward, whole)
 
-    train_step, steps = Trainer._train_step, iter(range(6))
+    train_step, steps = Trainer.train_step, iter(range(6))
 
     def dies(self: Trainer) -> dict[str, float]:
         if next(steps, None) is None:
@@ -141,7 +141,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
         return train_step(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", dies)
+        patch.setattr(Trainer, "train_step", dies)
         with pytest.raises(KeyboardInterrupt):
             align_ppo(_TINY, sft, reward, killed)
     assert align_ppo(_TINY, sft, reward, Workspace(killed.path, resumed=True)) == metrics

@@ -36,7 +36,7 @@ def recipe(tmp_path: Path) -> Path:
         (("finetune", "--help"), ("--model", "--data", "--method", "finetuning.full")),
         (("search", "--help"), ("--mode", "hybrid", "default: (the newest one below runs/)")),
         (("export", "qdrant", "--help"), ("--url", "QDRANT_API_KEY", "--replace")),
-        (("scaling", "fit", "--help"), ("params, tokens and loss", "--bootstrap")),
+        (("scaling", "fit", "--help"), ("params, tokens, loss", "--bootstrap")),
     ],
 )
 def test_help_explains(command: tuple[str, ...], words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def test_replay_mixes_plain_text_in(base: Path, tmp_path: Path) -> None:
 
 def test_a_killed_run_goes_on_bit_for_bit(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = _finetune(base, tmp_path / "whole")
-    train_step, steps = Trainer._train_step, iter(range(12 + 7))  # the full run, and 7 steps of the adapter's
+    train_step, steps = Trainer.train_step, iter(range(12 + 7))  # the full run, and 7 steps of the adapter's
 
     def dies(self: Trainer) -> dict[str, float]:
         if next(steps, None) is None:
@@ -109,7 +109,7 @@ def test_a_killed_run_goes_on_bit_for_bit(base: Path, tmp_path: Path, monkeypatc
         return train_step(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", dies)
+        patch.setattr(Trainer, "train_step", dies)
         with pytest.raises(KeyboardInterrupt):
             _finetune(base, tmp_path / "killed")
     assert _finetune(base, tmp_path / "killed") == metrics

@@ -15,8 +15,10 @@ from seedbed.core.ragged import Ragged
 from seedbed.datasets.shards import TokenShards, write_token_shards
 from seedbed.models.config import ModelConfig
 from seedbed.scaling import ladder
+from seedbed.scaling.design import design_ladder, ladder_cost
+from seedbed.scaling.extrapolation import extrapolate, read_curve
 from seedbed.scaling.ladder import LadderConfig, Rung, forecast, run_ladder
-from seedbed.scaling.ledger import read_ledger, record_forecast, record_score
+from seedbed.scaling.ledger import read_ledger, record_forecast, record_score, scored
 from seedbed.scaling.runs import Run, read_columns, write_runs
 from seedbed.training import TrainerConfig
 
@@ -136,6 +138,7 @@ def test_the_ledger_is_a_chain(tmp_path: Path) -> None:
     assert score["inside"] is False
     assert record_score(path, second, 4.0)["inside"] is True
     assert [entry["kind"] for entry in read_ledger(path)] == ["forecast", "forecast", "score", "score"]
+    assert [(bet.loss, bet.fact) for bet in scored(read_ledger(path))] == [(3.0, 3.2), (4.0, 4.0)]
     with pytest.raises(DataError, match="no forecast abc"):
         record_score(path, "abc", 1.0)
     lines = path.read_text().splitlines()
@@ -145,3 +148,53 @@ def test_the_ledger_is_a_chain(tmp_path: Path) -> None:
         path.write_text("\n".join(damaged) + "\n")
         with pytest.raises(FormatError, match=rf"ledger\.jsonl:{line}: this entry"):
             read_ledger(path)
+
+
+def test_a_ladder_is_designed_for_its_main_run() -> None:
+    main = _MODEL.replace(
+        hidden_size=192, heads=6, kv_heads=6, head_dim=0, intermediate_size=0, layers=6, vocab_size=512
+    )
+    training = _TRAINER.replace(steps=2000)
+    for share in (2.0, 0.3):
+        config = design_ladder(main, training, share)
+        assert ladder_cost(config, main, training) <= share
+        assert max(rung.hidden_size for rung in config.rungs) < main.hidden_size
+        assert len(config.rungs) == 5
+    assert max(design_ladder(main, training, 2.0).steps) == 2000
+    with pytest.raises(ConfigError, match="no ladder is as cheap"):
+        design_ladder(main, training, 0.001)
+    with pytest.raises(ConfigError, match="too small to have a ladder"):
+        design_ladder(
+            _MODEL.replace(hidden_size=4, heads=1, kv_heads=1, head_dim=0, intermediate_size=0), training, 1.0
+        )
+
+
+def test_a_run_in_progress_is_extrapolated(tmp_path: Path) -> None:
+    """Curves with a decay that brings more to better models, of which one is half done."""
+    random, steps = np.random.default_rng(0), 400
+    share = np.arange(steps) / steps
+    common = 0.03 * random.standard_normal(steps)  # all runs see the same batches
+
+    def curve(gain: float) -> np.ndarray:
+        decay = np.maximum(share - 0.6, 0) ** 1.5
+        return 3.0 - gain + (3 - gain) * np.exp(-8 * share) - (0.6 + gain) * decay + common
+
+    run, references = curve(0.6), [curve(gain) for gain in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    found = extrapolate(run[:200], steps, references)
+    fact = run[-20:].mean()
+    assert found.loss == pytest.approx(fact, rel=0.01)
+    assert found.interval.low < fact < found.interval.high
+    later = extrapolate(run[:360], steps, references)
+    assert later.interval.high - later.interval.low < found.interval.high - found.interval.low
+    for done, others, message in (
+        (40, references, "10% of the run is too little"),
+        (200, references[:3], "3 finished"),
+    ):
+        with pytest.raises(DataError, match=message):
+            extrapolate(run[:done], steps, others)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2.5, "gradient_norm": 1}\n{"step": 1, "bits_per_byte": 2}\n{"step": 2, "lo')
+    assert read_curve(path) == [2.5]
+    path.write_text('{"step": 1, "loss": 2.5, "gradient_norm": 1}\n[]\nx\n')
+    with pytest.raises(FormatError, match=r"metrics\.jsonl:3: this line"):
+        read_curve(path)

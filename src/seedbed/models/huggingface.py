@@ -122,16 +122,7 @@ def load_model(directory: str | Path, *, dtype: torch.dtype | None = None, devic
         one another, or hold unknown tensors or lack some.
     """
     directory = Path(directory)
-    values = read_json(directory / "config.json")
-    names = values.get("architectures")
-    names = names if isinstance(names, list) else []
-    family = family_named([name for name in names if isinstance(name, str)], values)
-    if family is None:
-        raise FormatError(
-            f"architecture {', '.join(map(str, names))[:200] or 'not named'} is not supported",
-            where=directory / "config.json",
-            hint=f"Supported: {', '.join(FAMILIES)}.",
-        )
+    values, family = _described(directory)
     weights = _their_weights(family, directory)
     reader = ConfigReader(values, directory / "config.json")
     fields = family.read_config(reader)
@@ -144,6 +135,32 @@ def load_model(directory: str | Path, *, dtype: torch.dtype | None = None, devic
     weights = _check(model, family, weights, directory)
     _assign(model, family, weights.read())
     return model.to(device=device, dtype=dtype).eval()
+
+
+def load_config(directory: str | Path) -> ModelConfig:
+    """The shape of the model in a Hugging Face directory, of which `config.json` alone is read.
+
+    Raises: FormatError for one that is not of a supported architecture.
+    """
+    directory = Path(directory)
+    values, family = _described(directory)
+    reader = ConfigReader(values, directory / "config.json")
+    return build(ModelConfig, family.read_config(reader), where=directory / "config.json")
+
+
+def _described(directory: Path) -> tuple[dict[str, Any], Family]:
+    """What `config.json` says, and the family that it names."""
+    values = read_json(directory / "config.json")
+    names = values.get("architectures")
+    names = names if isinstance(names, list) else []
+    family = family_named([name for name in names if isinstance(name, str)], values)
+    if family is None:
+        raise FormatError(
+            f"architecture {', '.join(map(str, names))[:200] or 'not named'} is not supported",
+            where=directory / "config.json",
+            hint=f"Supported: {', '.join(FAMILIES)}.",
+        )
+    return values, family
 
 
 def _labels(values: Mapping[str, Any], directory: Path) -> int:

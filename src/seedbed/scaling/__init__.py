@@ -3,6 +3,7 @@
 from .fit import ChinchillaFit, fit_chinchilla
 from .kaplan import KaplanFit, fit_kaplan
 from .laws import Allocation, ChinchillaLaw, DataConstrainedLaw, KaplanLaw, OverfitLaw, effective_tokens
+from .plan import Plan, plan
 from .repetition import DataConstrainedFit, OverfitFit, fit_data_constrained
 
 __all__ = [
@@ -15,8 +16,10 @@ __all__ = [
     "KaplanLaw",
     "OverfitFit",
     "OverfitLaw",
+    "Plan",
     "effective_tokens",
     "fit_chinchilla",
     "fit_data_constrained",
     "fit_kaplan",
+    "plan",
 ]

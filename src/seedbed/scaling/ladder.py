@@ -45,6 +45,13 @@ class Rung(Config):
     heads: int = Field(ge=1)
     kv_heads: int = Field(0, ge=0, description="0: as many as heads")
 
+    def shape(self, model: ModelConfig) -> ModelConfig:
+        """The main model at this size."""
+        return model.replace(
+            hidden_size=self.hidden_size, layers=self.layers, heads=self.heads, kv_heads=self.kv_heads, head_dim=0,
+            intermediate_size=0,
+        )  # fmt: skip
+
 
 class LadderConfig(Config):
     """Which small models to train before the main run."""
@@ -170,11 +177,8 @@ def _train(
     seed: int,
 ) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
-    rung, steps, name = training.rung, training.steps, training.name
-    shape = model.replace(
-        hidden_size=rung.hidden_size, layers=rung.layers, heads=rung.heads, kv_heads=rung.kv_heads, head_dim=0,
-        intermediate_size=0,
-    )  # fmt: skip
+    steps, name = training.steps, training.name
+    shape = training.rung.shape(model)
     decoder = Decoder(shape, torch_generator(seed, "ladder", name)).to(best_device())
     tokens = steps * trainer.batch_size * model.context_length
     limit = tokens // training.epochs if training.epochs > 1 else None

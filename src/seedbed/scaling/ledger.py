@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,27 @@ def record_score(path: Path, forecast_hash: str, loss: float) -> Entry:
     }
     _append(path, "score", body)
     return body
+
+
+@dataclass(frozen=True)
+class Bet:
+    """A forecast, and the loss that its run reached (None: not yet)."""
+
+    hash: str
+    loss: float
+    low: float
+    high: float
+    fact: float | None
+
+
+def scored(entries: Sequence[Entry]) -> list[Bet]:
+    """The forecasts of a ledger in the order in which they were made."""
+    facts = {one["body"]["forecast"]: float(one["body"]["loss"]) for one in entries if one["kind"] == "score"}
+    forecasts = [(one["hash"], one["body"]) for one in entries if one["kind"] == "forecast"]
+    return [
+        Bet(key, float(body["loss"]), float(body["low"]), float(body["high"]), facts.get(key))
+        for key, body in forecasts
+    ]
 
 
 def _append(path: Path, kind: str, body: Entry) -> str:

@@ -133,7 +133,7 @@ class Trainer(Generic[B]):
             while self._step < config.steps:
                 # A step's randomness is a function of the seed and the step: no generator's state has to be saved.
                 torch.manual_seed(derive_seed(config.seed, "step", self._step))
-                row = self._train_step()
+                row = self.train_step()
                 self._log(metrics, row)
                 task.advance(1, loss=row["loss"])
                 last = self._step == config.steps
@@ -146,7 +146,7 @@ class Trainer(Generic[B]):
         measurements = {"seconds": seconds, "counted_per_second": (self._counted - counted_before) / max(seconds, 1e-9)}
         return TrainResult(self._summary(), measurements if self._step > first else {})
 
-    def _train_step(self) -> dict[str, float]:
+    def train_step(self) -> dict[str, float]:
         config = self._config
         batch: Any = next(self._batches)
         learning_rate = config.learning_rate_at(self._step)

@@ -1,0 +1,159 @@
+"""Ten seconds of training on this machine, from which the time and memory of a whole run follow.
+
+One and two layers of the very model are trained for a moment in a process of their own: what the second layer adds, all
+others will add. Beside the seconds it measures how much more memory the process takes than its tensors hold, which
+depends on how the allocator fits tensors of these sizes together.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from ..core.config import build
+from ..core.devices import memory_bytes, peak_memory_bytes, reset_peak_memory
+from ..core.errors import ResourceError
+from ..models.config import ModelConfig
+from .trainer import Trainer, TrainerConfig
+
+_MODEL = {"vocab_size": 4096, "hidden_size": 256, "layers": 4, "heads": 4, "context_length": 256}
+_TINY = {"hidden_size": 32, "layers": 1, "heads": 1, "kv_heads": 0, "head_dim": 0, "intermediate_size": 0}
+_FEWEST_STEPS = 3
+_LONGEST_STEP = 1.0  # seconds
+_SAFE = 0.5  # share of the free memory that a calibration may take
+_LEAST_SHARE = 0.3  # of two layers' time that one layer takes at least: what is less is noise
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a short run measured."""
+
+    seconds_per_step: float  # of the whole model, its whole batch
+    flops_per_second: float  # by `ModelConfig.flops_per_token`
+    process_bytes: int  # before the model is there
+    overhead: float  # memory that two layers took, over what their tensors hold
+    threads: int
+
+
+def calibrate(
+    model: ModelConfig | None = None,
+    training: TrainerConfig | None = None,
+    *,
+    seconds: float = 10.0,
+    threads: int | None = None,
+) -> Calibration:
+    """Measure this machine; without a model, with one of some five million parameters.
+
+    A batch too large for the time or the memory is measured by fewer of its sequences.
+
+    Raises:
+        ResourceError: even one sequence through two layers takes more memory than is free, or its process died.
+    """
+    model = build(ModelConfig, _MODEL) if model is None else model
+    training = TrainerConfig(batch_size=8) if training is None else training
+    job = {
+        "model": model.model_dump(mode="json"), "training": training.model_dump(mode="json"), "seconds": seconds,
+        "threads": threads,
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "seedbed.training.calibration"], input=json.dumps(job), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise ResourceError(f"the calibration run failed: {words[-1]}", hint="Choose a smaller model or batch.")
+    return Calibration(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _measure(model: ModelConfig, training: TrainerConfig, seconds: float, threads: int | None) -> Calibration:
+    from ..core.devices import set_threads
+    from .memory import step_memory
+
+    count = set_threads(threads)
+    one, two = (model.replace(layers=layers) for layers in (1, 2))
+    rows = -(-training.batch_size // training.accumulation)
+    per_row = two.flops_per_token() * model.context_length
+    small = training.replace(accumulation=1, batch_size=1)
+    _steps(model.replace(**_TINY), small, 0.0)  # libraries make their buffers
+    process = _resident_bytes()
+    reset_peak_memory()
+    rate = per_row / _steps(two, small, 0.0)
+    rows = max(1, min(rows, int(rate * _LONGEST_STEP / per_row)))
+    while rows > 1 and step_memory(two, small.replace(batch_size=rows)).peak > _SAFE * memory_bytes()[1]:
+        rows //= 2
+    short = small.replace(batch_size=rows)
+    first, second = (_steps(each, short, seconds / 3) for each in (one, two))
+    layer = max(second - first, _LEAST_SHARE * second)
+    whole = (second + (model.layers - 2) * layer) * training.batch_size / rows
+    tensors = step_memory(two, short).peak
+    flops = model.flops_per_token() * model.context_length * training.batch_size
+    overhead = max((peak_memory_bytes() - process) / tensors, 1.0)
+    return Calibration(whole, flops / whole, process, overhead, count)
+
+
+def _steps(model: ModelConfig, training: TrainerConfig, seconds: float) -> float:
+    """Seconds of a step: the fastest, which others on the machine disturbed least."""
+    from ..models.transformer import Decoder
+    from .objectives import NextToken
+
+    times: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        trainer = Trainer(
+            training.replace(steps=10_000, evaluate_every=0), Decoder(model), NextToken(),
+            _RandomBatches(model.vocab_size, training.batch_size, model.context_length),
+            scratch=place, metrics_path=place / "metrics.jsonl",
+        )  # fmt: skip
+        start = time.perf_counter()
+        while len(times) < _FEWEST_STEPS or time.perf_counter() - start < seconds:
+            began = time.perf_counter()
+            trainer.train_step()
+            times.append(time.perf_counter() - began)
+    return min(times[1:])
+
+
+class _RandomBatches:
+    def __init__(self, vocab_size: int, rows: int, length: int) -> None:
+        import torch
+
+        from ..core.randomness import torch_generator
+        from ..datasets.loader import Batch
+
+        ids = torch.randint(vocab_size, (rows, length), generator=torch_generator(0, "calibration"))
+        self._batch = Batch(ids, ids, torch.ones(rows, length))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        return self._batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Any) -> None:
+        """There is no state."""
+
+
+def _resident_bytes() -> int:
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux: the peak so far is near it
+    return peak_memory_bytes()
+
+
+if __name__ == "__main__":
+    job = json.load(sys.stdin)
+    found = _measure(
+        build(ModelConfig, job["model"]), build(TrainerConfig, job["training"]), job["seconds"], job["threads"]
+    )
+    print(json.dumps(asdict(found)))
