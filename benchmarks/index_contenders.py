@@ -136,7 +136,7 @@ OURS: tuple[Contender, ...] = (
             knob="probes,candidates",
             knobs=[(probes, candidates) for probes in PROBES for candidates in again],
         )
-        for codes, again in (("flat", (0,)), ("sq8", (20,)), ("pq", (40, 100)), ("rabitq", (40, 100)))
+        for codes, again in (("flat", (0,)), ("sq8", (20,)), ("pq", (40, 100, 200)), ("rabitq", (40, 100, 200)))
     ),
     Ours(
         "seedbed PQ",
