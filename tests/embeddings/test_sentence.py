@@ -129,6 +129,9 @@ def test_late_chunks_are_means_of_a_reading_of_the_whole_text(encoder, tokenizer
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
     assert not vectors[3].any()
     np.testing.assert_allclose(late_chunks(encoder, text, [(0, len(text))]), encoder.encode(text), atol=1e-5)
+    small = SentenceEncoder(encoder.model, tokenizer, 48, weights="int8")  # read by the same model as whole texts
+    np.testing.assert_allclose(late_chunks(small, text, [(0, len(text))]), small.encode(text), atol=1e-5)
+    assert np.abs(small.encode(text) - encoder.encode(text)).max() > 1e-4
     long = text * 20  # several windows: nothing is cut, and what is near a window's start is read in the one before
     assert np.abs(late_chunks(encoder, long, [(i, i + 8) for i in range(0, len(long) - 8, 8)])).sum(axis=1).min() > 0
     with pytest.raises(DataError, match="lies outside"):

@@ -13,8 +13,7 @@ import numpy.typing as npt
 import torch
 
 from ..core.errors import DataError
-from ..models import Decoder
-from .sentence import SentenceEncoder, around
+from .sentence import SentenceEncoder, around, hidden_states
 
 
 def late_chunks(
@@ -45,9 +44,7 @@ def late_chunks(
     with torch.inference_mode():
         for start in range(0, max(1, len(ids)), step):
             window = np.concatenate((front, ids[start : start + room], back)).astype(np.int64)
-            ids_1T = torch.from_numpy(window)[None]
-            model = encoder.model
-            hidden_1TC = model.hidden(ids_1T) if isinstance(model, Decoder) else model(ids_1T, None)
+            hidden_1TC = hidden_states(encoder.encoding_model, torch.from_numpy(window)[None])
             known = 0 if start == 0 else room - step
             own = hidden_1TC[0, len(front) : len(window) - len(back)].float().cpu().numpy()
             hidden_TC[start + known : start + len(own)] = own[known:]

@@ -46,8 +46,8 @@ class SentenceEncoder:
         pooling: "mean" | "cls" | "last".
         normalize: whether vectors have length 1 unless a call says otherwise.
         prompts: by name, what some encoders want before a text ("query", "document", ...).
-        weights: "float32", "bfloat16" or "int8", for encoding; `model` stays as it is and is what is saved. int8 is for
-            CPUs, and with it vectors have a cosine of about 0.9996 with those of float32.
+        weights: "float32", "bfloat16" or "int8", of `encoding_model`, which reads texts; `model` stays as it is and is
+            what is saved. int8 is for CPUs, and with it vectors have a cosine of about 0.9996 with those of float32.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SentenceEncoder:
             )
         self.pooling: Pooling = check_pooling(pooling)
         self.normalize, self.prompts, self.weights = normalize, dict(prompts or {}), weights
-        self._encoding_model = with_weights(self.model, weights)
+        self.encoding_model = with_weights(self.model, weights)
         self.truncated = 0
 
     @property
@@ -142,7 +142,7 @@ class SentenceEncoder:
         vectors = np.zeros((len(listed), dim), dtype=np.float32)
 
         def encode(rows: npt.NDArray[np.int64]) -> None:
-            pooled_BC = embed(self._encoding_model, *pad([tokens[row] for row in rows]), self.pooling)[:, :dim].float()
+            pooled_BC = embed(self.encoding_model, *pad([tokens[row] for row in rows]), self.pooling)[:, :dim].float()
             if normalize:
                 pooled_BC = F.normalize(pooled_BC, dim=-1)
             vectors[rows] = pooled_BC.cpu().numpy()
@@ -293,8 +293,14 @@ def pad(rows: Sequence[npt.NDArray[np.int64]]) -> tuple[Tensor, Tensor | None]:
 
 
 def embed(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor | None, pooling: Pooling = "mean") -> Tensor:
-    # Padding is on the right, where a decoder's tokens do not look.
-    hidden_BTC = model.hidden(ids_BT) if isinstance(model, Decoder) else model(ids_BT, mask_BT)
+    """Pooled vectors (B, C) of ids (B, T), padded on the right where the mask is not True (None: nowhere)."""
+    hidden_BTC = hidden_states(model, ids_BT, mask_BT)
     if mask_BT is None:
         mask_BT = torch.ones_like(ids_BT, dtype=torch.bool)
     return pool(hidden_BTC, mask_BT, pooling)
+
+
+def hidden_states(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+    """(B, T, C) of an `Encoder` or a `Decoder`, whose tokens do not look to the right, where the padding is."""
+    hidden_BTC: Tensor = model.hidden(ids_BT) if isinstance(model, Decoder) else model(ids_BT, mask_BT)
+    return hidden_BTC
