@@ -123,6 +123,9 @@ def test_encoders_take_hugging_face_names(ids: Tensor, tmp_path: Path) -> None:
         (("q_proj", "typo"), "'typo' matches no linear layer.*q_proj"),
         ("x.*", "'x.*' matches"),
         ("(", "regular"),
+        (r"(?:.|\w|[._])+!?\d", "takes too long"),
+        ("((a{1000}){1000}){1000}", "too often"),
+        ("(" * 2000 + ")" * 2000, "regular"),
         ((), "no layer"),
     ],
 )

@@ -30,6 +30,7 @@ class ByteTokenizer:
     eos_token_id = 0
     vocab_size = 257
     special_tokens = {"<end>": 0}  # noqa: RUF012
+    known = np.ones(257, dtype=bool)
 
     def encode(self, text: str, parse_special: bool = True) -> np.ndarray:
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint32) + 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from seedbed.core.errors import ConfigError, DataError
-from seedbed.generation import Engine, Request, Sampling
+from seedbed.generation import Engine, Lookup, Request, Sampling
 from seedbed.generation.requests import Prompt
 from seedbed.models import Decoder
 
@@ -116,6 +116,20 @@ def test_streamed_pieces_are_whole_characters() -> None:
         request.add(byte, 0.0)
         pieces.append(request.take())
     assert [piece for piece in pieces if piece] == ["a", "é", "€", "😀"]
+
+
+def test_ids_that_the_tokenizer_lacks_are_never_chosen(model: Decoder) -> None:
+    class Smaller(ByteTokenizer):
+        known = np.arange(200) % 2 == 1  # with holes, and fewer than the embedding has rows
+
+    warm = Sampling(temperature=5.0, max_new_tokens=40)
+    for draft in (None, Lookup()):
+        for sampling in (warm, Sampling(temperature=0, max_new_tokens=40)):
+            engine = Engine(model, Smaller(), eos_token_ids=[0], draft=draft)  # type: ignore[arg-type]
+            ids = engine.generate([np.array([5, 6, 7])], sampling)[0].ids
+            assert all(token == 0 or (token < 200 and token % 2) for token in ids)
+    plain = Engine(model).generate([np.array([5, 6, 7])], warm)[0].ids
+    assert not all(token < 200 and token % 2 for token in plain)
 
 
 def test_the_context_ends_a_request_and_bounds_a_prompt(model: Decoder) -> None:

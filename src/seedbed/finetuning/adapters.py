@@ -5,12 +5,13 @@ A linear layer W x becomes W x + scale * B A x with W frozen, A (rank, in) rando
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import regex
 import torch
 from pydantic import Field
 from safetensors.torch import save
@@ -31,6 +32,8 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 
 # A head's or pooler's output is no hidden state: "all-linear" leaves them as they are, as PEFT does with heads.
 _HEADS = frozenset({"lm_head", "score", "pooler"})
+_SECONDS = 1.0  # for a name that is matched with an expression out of an adapter's file
+_REPEATS = 10_000  # counts in braces, multiplied
 _KEY = "base_model.model.{path}.lora_{factor}.weight"
 # What else PEFT can put into an adapter; each changes the outputs, so none may be passed over.
 _UNSUPPORTED = (
@@ -236,10 +239,18 @@ def _match(paths: dict[str, str], targets: str | tuple[str, ...]) -> list[str]:
     for target in (targets,) if isinstance(targets, str) else targets:
         if isinstance(targets, str):
             try:
-                pattern = re.compile(target)
-            except re.error as error:
-                raise ConfigError(f"'{target}' is not a regular expression ({error})", where="targets") from None
-            found = {name for name, theirs in paths.items() if pattern.fullmatch(name) or pattern.fullmatch(theirs)}
+                pattern = _compiled(target)
+                found = {
+                    name
+                    for name, theirs in paths.items()
+                    if any(pattern.fullmatch(path, timeout=_SECONDS) for path in (name, theirs))
+                }
+            except TimeoutError:
+                raise ConfigError(
+                    f"the expression '{target:.80}' takes too long on a layer's name",
+                    where="targets",
+                    hint="It tries the same characters in too many ways: name the layers instead.",
+                ) from None
         else:
             found = {name for name, theirs in paths.items() if any(_ends(path, target) for path in (name, theirs))}
         if not found:
@@ -251,6 +262,16 @@ def _match(paths: dict[str, str], targets: str | tuple[str, ...]) -> list[str]:
     if not chosen:
         raise ConfigError("names no layer", where="targets")
     return [name for name in paths if name in chosen]
+
+
+def _compiled(target: str) -> regex.Pattern[str]:
+    """An expression out of a foreign file. Counted repeats within each other are unrolled when one is compiled."""
+    if math.prod(int(count) or 1 for count in regex.findall(r"(\d{1,9})\}", target)) > _REPEATS:
+        raise ConfigError(f"the expression '{target:.80}' repeats too often", where="targets")
+    try:
+        return regex.compile(target)
+    except (regex.error, RecursionError) as error:
+        raise ConfigError(f"'{target:.80}' is not a regular expression ({error})", where="targets") from None
 
 
 def _ends(path: str, name: str) -> bool:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..core.errors import ConfigError, DataError, ResourceError
 from ..models import CacheConfig, Decoder
@@ -73,6 +75,7 @@ class Engine:
         if isinstance(draft, DraftModel):
             require_same_vocabulary(model, draft)
         self.draft = draft
+        self._never = _without_text(config.vocab_size, tokenizer, self.eos_token_ids)
         self._step = choose_step(model, dtype, compile)
         self._grammars: Grammars | None = None
         self._numbers = itertools.count()
@@ -228,7 +231,9 @@ class Engine:
                 )
             capacity = _UNLIMITED
         drafter = None if self.draft is None else self.draft.drafter(rows, device)
-        return Scheduler(config, self._step, capacity, rows, cache=self.cache, device=device, drafter=drafter)
+        return Scheduler(
+            config, self._step, capacity, rows, cache=self.cache, device=device, drafter=drafter, never=self._never
+        )
 
     def _steps(self, scheduler: Scheduler) -> Iterator[list[Request]]:
         while scheduler.busy:
@@ -287,6 +292,16 @@ class Engine:
                 hint="Shorten it, or let its beginning be cut off (truncate='left').",
             )
         return Prompt(ids.astype(np.int64), whole - len(ids))
+
+
+def _without_text(vocabulary: int, tokenizer: Tokenizer | None, eos_token_ids: Sequence[int]) -> Tensor | None:
+    """Ids that the tokenizer cannot write, bool (V,), None where there are none: embeddings may be padded."""
+    if tokenizer is None:
+        return None
+    never = np.ones(vocabulary, dtype=bool)
+    never[: len(tokenizer.known)] = ~tokenizer.known[:vocabulary]
+    never[[token for token in eos_token_ids if 0 <= token < vocabulary]] = False
+    return torch.from_numpy(never) if never.any() and not never.all() else None
 
 
 def _cache_named(kind: str, model: Decoder) -> CacheConfig:

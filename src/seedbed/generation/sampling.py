@@ -91,10 +91,14 @@ class Sampler:
 
     Args:
         rows: how many requests it has room for.
+        never: bool (V,), tokens that no row may choose, as no text is behind them.
     """
 
-    def __init__(self, rows: int, vocabulary: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, rows: int, vocabulary: int, device: torch.device | str = "cpu", never: Tensor | None = None
+    ) -> None:
         self.vocabulary, self.device = vocabulary, torch.device(device)
+        self._never = None if never is None else never.to(self.device)
         self._columns = {name: np.zeros(rows) for name in _COLUMNS}
         self._generators: list[np.random.Generator | None] = [None] * rows
         # Random numbers are drawn ahead, so that hardly any work per row remains between two steps.
@@ -206,6 +210,8 @@ class Sampler:
         scores_BV = logprobs_BV = scaled_BV.log_softmax(dim=-1)
         if settings.any_penalty:
             scores_BV = self._penalise(settings, scaled_BV)
+        if self._never is not None:
+            scores_BV = scores_BV.masked_fill(self._never, float("-inf"))
         if allowed_BV is not None:
             scores_BV = scores_BV.masked_fill(~allowed_BV, float("-inf"))
         return logprobs_BV, scores_BV

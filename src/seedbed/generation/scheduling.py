@@ -67,6 +67,7 @@ class Scheduler:
         capacity: tokens that a row may have at most.
         rows: requests that run at once; others wait.
         chunk: the most tokens of one prompt that a step reads. tokens: of all prompts together.
+        never: bool (V,), tokens that are never chosen.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Scheduler:
         drafter: Drafter | None = None,
         chunk: int = 512,
         tokens: int = 4096,
+        never: Tensor | None = None,
     ) -> None:
         self.config, self.device, self.capacity, self.rows = config, torch.device(device), capacity, rows
         self._step, self._layout, self._drafter = step, cache or CacheConfig(), drafter
@@ -91,7 +93,7 @@ class Scheduler:
         self._running: list[_Row] = []  # by row of the cache, without gaps
         self._cache: KeyValueCache | None = None
         self._view: tuple[tuple[object, ...], KeyValueCache] | None = None
-        self._sampler = Sampler(rows, config.vocab_size, self.device)
+        self._sampler = Sampler(rows, config.vocab_size, self.device, never)
         self._threads = torch.get_num_threads()
         self.statistics = Statistics()
 

@@ -146,6 +146,11 @@ class Tokenizer:
         """One more than the largest id, added tokens included: the rows that an embedding needs."""
         return self.specification.size
 
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which ids below `vocab_size` stand for a token (vocab_size,): some vocabularies have holes."""
+        return self._known
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of all that decides which ids a text becomes (not of the roles)."""
