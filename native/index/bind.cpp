@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cmath>
 #include <string>
 
 #include "index/bind_arrays.hpp"
@@ -100,7 +101,18 @@ Bm25Variant bm25_variant(const std::string& name) {
   if (name == "atire") return Bm25Variant::Atire;
   if (name == "bm25+") return Bm25Variant::Plus;
   if (name == "bm25l") return Bm25Variant::L;
+  if (name == "learned") return Bm25Variant::Learned;
   throw std::invalid_argument("unknown variant of BM25");
+}
+
+// Weights of terms: there for learned ones alone.
+const float* checked_weights(const Bm25& index, const std::optional<In<float>>& weights, const In<std::uint32_t>& terms) {
+  require(weights.has_value() == index.learned(), "weights belong to learned terms");
+  if (!weights) return nullptr;
+  require(weights->size() == terms.size(), "terms and weights do not fit");
+  for (std::size_t i = 0; i < weights->size(); ++i)
+    require(weights->data()[i] >= 0 && std::isfinite(weights->data()[i]), "a weight is negative or not finite");
+  return weights->data();
 }
 
 void bind_bm25(nb::module_& m) {
@@ -112,15 +124,16 @@ void bind_bm25(nb::module_& m) {
            "variant"_a, "k1"_a, "b"_a, "delta"_a)
       .def("add",
            [](Bm25& self, const In<std::uint32_t>& terms, const In<std::int64_t>& offsets, const In<std::int64_t>& ids,
-              std::size_t vocabulary) {
+              std::size_t vocabulary, const std::optional<In<float>>& weights) {
              check_ragged(terms, offsets);
+             const float* const given = checked_weights(self, weights, terms);
              require(offsets.size() == ids.size() + 1, "offsets and ids do not fit");
              for (std::size_t i = 0; i < terms.size(); ++i)
                require(terms.data()[i] < vocabulary, "a term lies outside the vocabulary");
              const nb::gil_scoped_release release;
-             self.add(terms.data(), offsets.data(), ids.data(), ids.size(), vocabulary);
+             self.add(terms.data(), given, offsets.data(), ids.data(), ids.size(), vocabulary);
            },
-           "terms"_a, "offsets"_a, "ids"_a, "vocabulary"_a)
+           "terms"_a, "offsets"_a, "ids"_a, "vocabulary"_a, "weights"_a = nb::none())
       .def("remove",
            [](Bm25& self, const In<std::int64_t>& ids) {
              const nb::gil_scoped_release release;
@@ -129,20 +142,22 @@ void bind_bm25(nb::module_& m) {
            "ids"_a)
       .def("search",
            [](const Bm25& self, const In<std::uint32_t>& terms, const In<std::int64_t>& offsets, std::size_t k,
-              const std::optional<In<std::int64_t>>& allowed, std::size_t threads) {
+              const std::optional<In<std::int64_t>>& allowed, std::size_t threads,
+              const std::optional<In<float>>& weights) {
              check_ragged(terms, offsets);
+             const float* const given = checked_weights(self, weights, terms);
              const std::size_t rows = offsets.size() - 1;
              auto scores = table<float>(rows, checked_cells(rows, k));
              auto ids = table<std::int64_t>(rows, k);
              const auto only = copied(allowed);
              {
                const nb::gil_scoped_release release;
-               self.search(terms.data(), offsets.data(), rows, k, only ? &*only : nullptr,
+               self.search(terms.data(), given, offsets.data(), rows, k, only ? &*only : nullptr,
                            std::min<std::size_t>(threads, 256), scores.data(), ids.data());
              }
              return nb::make_tuple(scores, ids);
            },
-           "terms"_a, "offsets"_a, "k"_a, "allowed"_a = nb::none(), "threads"_a = 1)
+           "terms"_a, "offsets"_a, "k"_a, "allowed"_a = nb::none(), "threads"_a = 1, "weights"_a = nb::none())
       .def("state",
            [](nb::handle_t<Bm25> self) {
              const Bm25State state = nb::cast<Bm25&>(self).compacted_state();

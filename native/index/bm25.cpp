@@ -1,8 +1,10 @@
 #include "index/bm25.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace seedbed::index {
 namespace {
@@ -23,47 +25,74 @@ void require_distinct(const std::int64_t* ids, std::size_t count) {
   if (twice != sorted.end()) throw std::invalid_argument("id " + std::to_string(*twice) + " is given twice");
 }
 
+using Amounts = std::vector<std::pair<std::uint32_t, std::uint32_t>>;  // a document's terms, ascending, with counts or bits
+
+void count_terms(const std::uint32_t* terms, std::size_t count, Amounts& found) {
+  std::vector<std::uint32_t> sorted(terms, terms + count);
+  std::sort(sorted.begin(), sorted.end());
+  found.clear();
+  for (std::uint32_t term : sorted) {
+    if (found.empty() || found.back().first != term) found.emplace_back(term, 0);
+    ++found.back().second;
+  }
+}
+
+void weigh_terms(const std::uint32_t* terms, const float* weights, std::size_t count, Amounts& found) {
+  found.clear();
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!(weights[i] > 0) || weights[i] > std::numeric_limits<float>::max())
+      throw std::invalid_argument("a weight is not a number above 0");
+    found.emplace_back(terms[i], std::bit_cast<std::uint32_t>(weights[i]));
+  }
+  std::sort(found.begin(), found.end());
+  for (std::size_t i = 1; i < found.size(); ++i)
+    if (found[i - 1].first == found[i].first) throw std::invalid_argument("a term has two weights in one document");
+}
+
 }  // namespace
 
-void Bm25::add(const std::uint32_t* terms, const std::int64_t* offsets, const std::int64_t* ids, std::size_t count,
-               std::size_t vocabulary) {
+void Bm25::add(const std::uint32_t* terms, const float* weights, const std::int64_t* offsets, const std::int64_t* ids,
+               std::size_t count, std::size_t vocabulary) {
   const Exclusive lock(turnstile_, access_);
   require_distinct(ids, count);
   for (std::size_t i = 0; i < count; ++i)
     if (map_.find(ids[i], labels_.data()) != LabelMap::kNone)
       throw std::invalid_argument("id " + std::to_string(ids[i]) + " is in the index already");
   if (labels_.size() + count >= 0xFFFFFFF0u) throw std::invalid_argument("the index would hold too many documents");
+  Amounts own;
+  const auto gather = [&](std::size_t i) {
+    const auto first = static_cast<std::size_t>(offsets[i]), many = static_cast<std::size_t>(offsets[i + 1]) - first;
+    if (learned_) weigh_terms(terms + first, weights + first, many, own);
+    else count_terms(terms + first, many, own);
+    return many;
+  };
+  if (learned_)
+    for (std::size_t i = 0; i < count; ++i) gather(i);  // throws before anything is changed
   if (vocabulary > recent_.size()) recent_.resize(vocabulary);
   if (vocabulary > frequency_.size()) {
     frequency_.resize(vocabulary, 0);
     bounds_.resize(vocabulary, 0.0f);
   }
   const double per_length = saturation_ * b_ / bounds_average_, fixed = saturation_ * (1 - b_);
-  std::vector<std::uint32_t> sorted;
   for (std::size_t i = 0; i < count; ++i) {
     const auto document = static_cast<std::uint32_t>(labels_.size());
-    sorted.assign(terms + offsets[i], terms + offsets[i + 1]);
-    std::sort(sorted.begin(), sorted.end());
-    for (std::size_t j = 0; j < sorted.size();) {
-      std::size_t end = j;
-      while (end < sorted.size() && sorted[end] == sorted[j]) ++end;
-      const std::uint32_t term = sorted[j], times = static_cast<std::uint32_t>(end - j);
+    const std::size_t length = gather(i);
+    const double norm = fixed + per_length * static_cast<double>(length);
+    for (const auto& [term, amount] : own) {
       recent_[term].documents.push_back(document);
-      recent_[term].counts.push_back(times);
+      recent_[term].counts.push_back(amount);
       ++frequency_[term];
       own_terms_.push_back(term);
-      own_counts_.push_back(times);
-      const double norm = fixed + per_length * static_cast<double>(sorted.size());
-      bounds_[term] = std::max(bounds_[term], static_cast<float>(times / (times + norm)));
-      ++recent_count_;
-      j = end;
+      own_counts_.push_back(amount);
+      bounds_[term] = std::max(bounds_[term], static_cast<float>(share(amount, norm)));
     }
+    recent_count_ += own.size();
     own_offsets_.push_back(own_terms_.size());
-    lengths_.push_back(static_cast<std::uint32_t>(sorted.size()));
+    lengths_.push_back(static_cast<std::uint32_t>(length));
     removed_.push_back(0);
     labels_.resize(labels_.size() + 1, ids[i]);
     map_.insert(ids[i], document, labels_.data());
-    total_length_ += sorted.size();
+    total_length_ += length;
     ++live_;
   }
   changed_since_bounds_ += count;
@@ -143,7 +172,7 @@ void Bm25::refresh_bounds() {
     const double norm = fixed + per_length * lengths_[document];
     for (std::uint64_t i = own_offsets_[document]; i < own_offsets_[document + 1]; ++i) {
       float& bound = bounds_[own_terms_[i]];
-      bound = std::max(bound, static_cast<float>(own_counts_[i] / (own_counts_[i] + norm)));
+      bound = std::max(bound, static_cast<float>(share(own_counts_[i], norm)));
     }
   }
 }
@@ -160,8 +189,9 @@ void Bm25::count_documents() {
   own_terms_.resize(documents_.size());
   own_counts_.resize(documents_.size());
   for (std::size_t i = 0; i < documents_.size(); ++i) {
-    lengths_[documents_[i]] += counts_[i];
-    total_length_ += counts_[i];
+    const std::uint32_t times = learned_ ? 1 : counts_[i];
+    lengths_[documents_[i]] += times;
+    total_length_ += times;
     ++own_offsets_[documents_[i] + 1];
   }
   for (std::size_t i = 0; i < count; ++i) own_offsets_[i + 1] += own_offsets_[i];
@@ -195,14 +225,16 @@ void Bm25::restore(const Bm25State& state) {
   const auto require = [](bool holds, const char* what) {
     if (!holds) throw std::invalid_argument(what);
   };
+  constexpr auto kInfinity = std::bit_cast<std::uint32_t>(std::numeric_limits<float>::infinity());
   require(!state.term_offsets.empty() && state.documents.size() == state.counts.size() &&
               state.term_offsets.front() == 0 && state.term_offsets.back() == state.documents.size() &&
               std::is_sorted(state.term_offsets.begin(), state.term_offsets.end()) &&
               state.labels.size() < 0xFFFFFFF0u && state.term_offsets.size() < 0xFFFFFFF0u,
           "the postings do not belong together");
   for (std::size_t i = 0; i < state.documents.size(); ++i)
-    require(state.documents[i] < state.labels.size() && state.counts[i] > 0 && state.counts[i] < 0x80000000u,
-            "a posting names no document");
+    require(state.documents[i] < state.labels.size() && state.counts[i] > 0 &&
+                state.counts[i] < (learned_ ? kInfinity : 0x80000000u),
+            "a posting names no document, or has no amount");
   for (std::size_t term = 0; term + 1 < state.term_offsets.size(); ++term)
     for (std::uint64_t i = state.term_offsets[term] + 1; i < state.term_offsets[term + 1]; ++i)
       require(state.documents[i - 1] < state.documents[i], "the postings are out of order");

@@ -3,6 +3,7 @@
 // the lists that cannot are only looked up for the documents that come close. As the k-th best score rises, fewer lists are
 // read. Scores are taken again in double precision from the formula, so that they depend on nothing of this.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -78,16 +79,22 @@ struct Bm25::Workspace {
 };
 
 Bm25::Bm25(Bm25Variant variant, double k1, double b, double delta)
-    : variant_(variant), k1_(k1), b_(b), delta_(delta), saturation_(variant == Bm25Variant::L ? k1 + delta : k1) {}
+    : variant_(variant), k1_(k1), b_(b), delta_(delta), saturation_(variant == Bm25Variant::L ? k1 + delta : k1), learned_(variant == Bm25Variant::Learned) {}
 
-// What an occurrence gives: weight * times / (times + fixed + per_length * length).
+// What an occurrence gives: weight * times / (times + fixed + per_length * length), or the product of both weights.
 struct Bm25::Curve {
   float weight, fixed, per_length;
 
-  float gain(std::int32_t times, std::int32_t length) const {
-    const auto count = static_cast<float>(times);
-    // A sum of zero would mean that the document holds no term.
-    return std::max(weight * count / (count + (fixed + per_length * static_cast<float>(length))), std::numeric_limits<float>::min());
+  template <bool kLearned>
+  float gain(std::uint32_t amount, std::int32_t length) const {
+    float found;
+    if constexpr (kLearned) {
+      found = weight * std::bit_cast<float>(amount);
+    } else {
+      const auto count = static_cast<float>(static_cast<std::int32_t>(amount));
+      found = weight * count / (count + (fixed + per_length * static_cast<float>(length)));
+    }
+    return std::max(found, std::numeric_limits<float>::min());  // a sum of zero would mean that the document holds no term
   }
 };
 
@@ -99,12 +106,21 @@ double Bm25::idf(std::uint32_t term) const {
     case Bm25Variant::Atire: return std::log(documents / holders);
     case Bm25Variant::Plus: return std::log((documents + 1) / holders);
     case Bm25Variant::L: return std::log((documents + 1) / (holders + 0.5));
+    case Bm25Variant::Learned: break;  // the weights hold it
   }
   return 0;
 }
 
 // The distinct terms that some document holds, ascending, with weights and bounds.
-double Bm25::weigh(const std::uint32_t* terms, std::size_t count, std::vector<QueryTerm>& query) const {
+double Bm25::weigh(const std::uint32_t* terms, const float* weights, std::size_t count, std::vector<QueryTerm>& query) const {
+  query.clear();
+  if (learned_) {
+    for (std::size_t i = 0; i < count; ++i)
+      if (terms[i] < frequency_.size() && frequency_[terms[i]] > 0 && weights[i] > 0)
+        query.push_back({terms[i], weights[i], bounds_[terms[i]] * weights[i] * (1 + kSlack)});
+    std::sort(query.begin(), query.end(), [](const auto& a, const auto& b) { return a.term < b.term; });
+    return 0;
+  }
   double factor = 1, base_factor = 0;
   if (variant_ == Bm25Variant::Atire || variant_ == Bm25Variant::Plus) factor = k1_ + 1;
   if (variant_ == Bm25Variant::Plus) base_factor = delta_;
@@ -116,7 +132,6 @@ double Bm25::weigh(const std::uint32_t* terms, std::size_t count, std::vector<Qu
   const double longer = std::max(1.0, average_length() / bounds_average_);
   std::vector<std::uint32_t> sorted(terms, terms + count);
   std::sort(sorted.begin(), sorted.end());
-  query.clear();
   double base = 0;
   for (std::size_t i = 0, end; i < count; i = end) {
     for (end = i; end < count && sorted[end] == sorted[i];) ++end;
@@ -141,14 +156,14 @@ double Bm25::exact_score(std::uint32_t document, const std::vector<QueryTerm>& b
     at = std::lower_bound(at, end, one.term);
     if (at == end) break;
     if (*at != one.term) continue;
-    const double times = own_counts_[static_cast<std::size_t>(at - own_terms_.data())];
-    sum += one.weight * times / (times + norm);
+    sum += one.weight * share(own_counts_[static_cast<std::size_t>(at - own_terms_.data())], norm);
     holds = true;
   }
   return holds ? sum : -1;
 }
 
 // Adds the run's part of the window that starts at `begin` to the window's sums.
+template <bool kLearned>
 void Bm25::add_run(std::size_t run, const Curve& curve, std::uint32_t begin, Workspace& work) const {
   constexpr std::size_t kBatch = 64;
   Run& list = work.runs[run];
@@ -158,10 +173,11 @@ void Bm25::add_run(std::size_t run, const Curve& curve, std::uint32_t begin, Wor
     const std::uint32_t *documents = list.documents + list.at, *counts = list.counts + list.at;
     std::size_t count = most;
     if (documents[most - 1] >= end) count = static_cast<std::size_t>(std::lower_bound(documents, documents + most, end) - documents);
-    std::int32_t lengths[kBatch];
+    std::int32_t lengths[kBatch] = {};
     float gains[kBatch];
-    for (std::size_t i = 0; i < count; ++i) lengths[i] = static_cast<std::int32_t>(lengths_[documents[i]]);
-    for (std::size_t i = 0; i < count; ++i) gains[i] = curve.gain(static_cast<std::int32_t>(counts[i]), lengths[i]);
+    if constexpr (!kLearned)
+      for (std::size_t i = 0; i < count; ++i) lengths[i] = static_cast<std::int32_t>(lengths_[documents[i]]);
+    for (std::size_t i = 0; i < count; ++i) gains[i] = curve.gain<kLearned>(counts[i], lengths[i]);
     for (std::size_t i = 0; i < count; ++i) work.sums[documents[i] - begin] += gains[i];
     list.at += count;
   }
@@ -200,7 +216,8 @@ void Bm25::gather(const std::vector<QueryTerm>& query, std::size_t k, const std:
       if (one.sum + later[i] < work.least * (1 - kSlack)) return;
       for (Run* run : {&work.runs[2 * i], &work.runs[2 * i + 1]})
         if (run->seek(one.document))
-          one.sum += curves[i].gain(static_cast<std::int32_t>(run->counts[run->at]), static_cast<std::int32_t>(lengths_[one.document]));
+          one.sum += learned_ ? curves[i].gain<true>(run->counts[run->at], 0)
+                              : curves[i].gain<false>(run->counts[run->at], static_cast<std::int32_t>(lengths_[one.document]));
     }
     work.offer(k, one);
   };
@@ -211,7 +228,10 @@ void Bm25::gather(const std::vector<QueryTerm>& query, std::size_t k, const std:
       if (const Run& run = work.runs[i]; run.at < run.end) next = std::min(next, run.documents[run.at]);
     if (next == LabelMap::kNone) break;
     const auto begin = static_cast<std::uint32_t>(next / kWindow * kWindow);
-    for (std::size_t i = 0; i < 2 * leading; ++i) add_run(i, curves[i / 2], begin, work);
+    for (std::size_t i = 0; i < 2 * leading; ++i) {
+      if (learned_) add_run<true>(i, curves[i / 2], begin, work);
+      else add_run<false>(i, curves[i / 2], begin, work);
+    }
     const float needed = (work.least - later[leading]) * (1 - kSlack) - later[leading] * kSlack;
     const std::size_t count =
         take(work.sums, kWindow, std::max(needed, std::numeric_limits<float>::min()), work.places, work.large);
@@ -268,7 +288,7 @@ void Bm25::search_one(std::vector<QueryTerm>& query, std::size_t k, const Visibl
   }
 }
 
-void Bm25::search(const std::uint32_t* terms, const std::int64_t* offsets, std::size_t count, std::size_t k,
+void Bm25::search(const std::uint32_t* terms, const float* weights, const std::int64_t* offsets, std::size_t count, std::size_t k,
                   const std::vector<std::int64_t>* allowed, std::size_t threads, float* scores,
                   std::int64_t* ids) const {
   std::fill(scores, scores + count * k, -std::numeric_limits<float>::infinity());
@@ -296,7 +316,8 @@ void Bm25::search(const std::uint32_t* terms, const std::int64_t* offsets, std::
   parallel_for(count, threads, [&](std::size_t worker, std::size_t q) {
     if (!work[worker]) work[worker] = std::make_unique<Workspace>();
     std::vector<QueryTerm>& query = work[worker]->query;
-    const double base = weigh(terms + offsets[q], static_cast<std::size_t>(offsets[q + 1] - offsets[q]), query);
+    const double base = weigh(terms + offsets[q], learned_ ? weights + offsets[q] : nullptr,
+                              static_cast<std::size_t>(offsets[q + 1] - offsets[q]), query);
     if (!query.empty()) search_one(query, std::min(k, live_), visible, base, *work[worker], scores + q * k, ids + q * k);
   });
 }

@@ -162,7 +162,12 @@ class Lsh:
 class Bm25:
     def __init__(self, variant: str, k1: float, b: float, delta: float) -> None: ...
     def add(
-        self, terms: NDArray[np.uint32], offsets: NDArray[np.int64], ids: NDArray[np.int64], vocabulary: int
+        self,
+        terms: NDArray[np.uint32],
+        offsets: NDArray[np.int64],
+        ids: NDArray[np.int64],
+        vocabulary: int,
+        weights: NDArray[np.float32] | None = None,
     ) -> None: ...
     def remove(self, ids: NDArray[np.int64]) -> None: ...
     def search(
@@ -172,6 +177,7 @@ class Bm25:
         k: int,
         allowed: NDArray[np.int64] | None = None,
         threads: int = 1,
+        weights: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
     def state(self) -> dict[str, NDArray[Any]]: ...
     def restore(

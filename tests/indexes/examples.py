@@ -18,6 +18,7 @@ from seedbed.indexes import (
     LSHIndex,
     MultiVectorIndex,
     PQIndex,
+    SparseIndex,
 )
 from seedbed.indexes.loading import INDEXES
 
@@ -27,6 +28,7 @@ _VECTORS[-5:] = _VECTORS[:5]  # some stand there twice
 _TEXTS = [
     f"text {i} is about {word}" for i in range(13) for word in ("csv", "json.dumps", "naïve café", "", "the file")
 ]
+_WEIGHTS = [(np.arange(i % 5) * 3, np.arange(1, i % 5 + 1) / 2) for i in range(COUNT)]  # some have none
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ EXAMPLES = {
         lambda: LSHIndex(DIM, 3, 5, "l2"), _VECTORS, lambda: LSHIndex.predict_memory_bytes(COUNT, DIM, 3, 5)
     ),
     "bm25": Example(BM25Index, _TEXTS, lambda: BM25Index.predict_memory_bytes(COUNT, 4.6, 25), slack=0.25),
+    "sparse": Example(
+        lambda: SparseIndex(20), _WEIGHTS, lambda: SparseIndex.predict_memory_bytes(COUNT, 2, 20), slack=0.25
+    ),
     "multivector": Example(
         lambda: MultiVectorIndex(DIM, centroids=16, threads=1),
         [_VECTORS[i : i + i % 4 + 1] for i in range(COUNT)],

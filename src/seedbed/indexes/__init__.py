@@ -11,6 +11,7 @@ from .loading import load_index, load_vectors
 from .lsh import LSHIndex
 from .multivector import MultiVectorIndex, maxsim
 from .pq import PQIndex
+from .sparse import SparseIndex
 
 __all__ = [
     "Analyzer",
@@ -24,6 +25,7 @@ __all__ = [
     "LSHIndex",
     "MultiVectorIndex",
     "PQIndex",
+    "SparseIndex",
     "load_index",
     "load_vectors",
     "maxsim",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -11,21 +10,19 @@ from typing import Literal, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
-from .. import _native
 from ..core.config import build
 from ..core.devices import cpu_count
 from ..core.errors import ConfigError, DataError, FormatError
 from ..core.ragged import Ragged
 from .analysis import Analyzer, AnalyzerConfig
 from .base import Found, Ids, as_data_error, check_filter, check_ids, check_size, next_ids
+from .postings import Postings
 from .storage import Stored, write_sections
 
 Variant = Literal["lucene", "robertson", "atire", "bm25l", "bm25+"]
 
-_ARRAYS = {"labels": np.int64, "term_offsets": np.uint64, "documents": np.uint32, "counts": np.uint32}
 
-
-class BM25Index:
+class BM25Index(Postings):
     """Ranks texts by the words that they share with the query.
 
     >>> index = BM25Index()
@@ -61,12 +58,7 @@ class BM25Index:
         self.k1, self.b, self.variant, self.delta = float(k1), float(b), variant, float(delta)
         self._analyze = Analyzer(analyzer)
         self._vocabulary: dict[str, int] = {}
-        self._postings = _native.Bm25(self.variant, self.k1, self.b, self.delta)
-        self._highest = -1
-        self._changing = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._postings)
+        super().__init__(self.variant, self.k1, self.b, self.delta)
 
     @property
     def analyzer(self) -> AnalyzerConfig:
@@ -86,15 +78,6 @@ class BM25Index:
             flat = np.array(numbers, dtype=np.uint32)
             as_data_error(self._postings.add, flat, _offsets(terms), listed, len(vocabulary))
             self._highest = max(self._highest, int(listed.max(initial=-1)))
-
-    def remove(self, ids: npt.ArrayLike) -> None:
-        """Remove `ids`; every later score is that of an index that never held them.
-
-        Raises:
-            DataError: one of them is not there; nothing is removed then.
-        """
-        with self._changing:
-            as_data_error(self._postings.remove, check_ids(ids))
 
     def search(
         self,
@@ -146,7 +129,7 @@ class BM25Index:
     def memory_bytes(self) -> int:
         """Postings and statistics, and the vocabulary's strings as Python keeps them (about 100 bytes a term)."""
         words = sum(57 + len(term) for term in self._vocabulary)
-        return self._postings.memory_bytes() + words + 40 * len(self._vocabulary)
+        return super().memory_bytes() + words + 40 * len(self._vocabulary)
 
     @staticmethod
     def predict_memory_bytes(count: int, terms: float, vocabulary: int) -> int:
@@ -156,7 +139,6 @@ class BM25Index:
 
     def save(self, path: str | Path) -> None:
         with self._changing:
-            arrays = self._postings.state()
             words = "\n".join(self._vocabulary).encode()
             settings = {
                 "k1": self.k1,
@@ -166,10 +148,8 @@ class BM25Index:
                 "analyzer": self._analyze.config.model_dump(mode="json"),
                 "highest": self._highest,
             }
-            sections = {name: arrays[name] for name in _ARRAYS}
-            write_sections(
-                Path(path), self.kind, settings, {**sections, "vocabulary": np.frombuffer(words, dtype=np.uint8)}
-            )
+            sections = {**self._sections(), "vocabulary": np.frombuffer(words, dtype=np.uint8)}
+            write_sections(Path(path), self.kind, settings, sections)
 
     @classmethod
     def from_stored(cls, stored: Stored) -> Self:
@@ -178,13 +158,12 @@ class BM25Index:
         index = cls(stored.setting("k1", float), stored.setting("b", float), analyzer, variant=variant, delta=delta)
         try:
             words = stored.array("vocabulary", np.uint8).tobytes().decode()
-            index._postings.restore(**{name: stored.array(name, dtype) for name, dtype in _ARRAYS.items()})
-        except (ValueError, TypeError) as error:
-            raise FormatError(f"the postings are damaged ({error})", where=stored.path) from None
+        except ValueError as error:
+            raise FormatError(f"the vocabulary is damaged ({error})", where=stored.path) from None
+        index._restore(stored)
         index._vocabulary = {word: number for number, word in enumerate(words.split("\n") if words else [])}
         if len(index._vocabulary) + 1 < len(stored.array("term_offsets", np.uint64)):
             raise FormatError("the vocabulary and the postings do not belong together", where=stored.path)
-        index._highest = stored.setting("highest", int)
         return index
 
 

@@ -17,6 +17,7 @@ from .ivf import IVFIndex
 from .lsh import LSHIndex
 from .multivector import MultiVectorIndex
 from .pq import PQIndex
+from .sparse import SparseIndex
 from .storage import Stored, read_sections
 
 
@@ -35,6 +36,7 @@ INDEXES: tuple[type[_Loadable], ...] = (
     PQIndex,
     LSHIndex,
     BM25Index,
+    SparseIndex,
     MultiVectorIndex,
 )
 
