@@ -44,7 +44,7 @@ def late_chunks(
     with torch.inference_mode():
         for start in range(0, max(1, len(ids)), step):
             window = np.concatenate((front, ids[start : start + room], back)).astype(np.int64)
-            hidden_1TC = hidden_states(encoder.encoding_model, torch.from_numpy(window)[None])
+            hidden_1TC = hidden_states(encoder.encoding_model, torch.from_numpy(window)[None].to(encoder.device))
             known = 0 if start == 0 else room - step
             own = hidden_1TC[0, len(front) : len(window) - len(back)].float().cpu().numpy()
             hidden_TC[start + known : start + len(own)] = own[known:]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..core.artifacts import write_atomically
-from ..core.errors import FormatError, disk_errors
+from ..core.errors import ConfigError, DataError, FormatError, disk_errors
 from ..core.json_files import read_json
-from ..models import save_model
+from ..models import ModelConfig, save_model
 
-_LISTING, _LENGTH = "modules.json", "sentence_bert_config.json"
+LISTING, LENGTH = "modules.json", "sentence_bert_config.json"
 ABOUT = "config_sentence_transformers.json"
 
 
@@ -31,12 +31,12 @@ def write_layout(
         files: JSON by path. length: tokens that are read.
     """
     listing = [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(modules)]
-    about = {_LENGTH: {"max_seq_length": length, "do_lower_case": False}}
+    about = {LENGTH: {"max_seq_length": length, "do_lower_case": False}}
     save_model(model, directory, tokenizer)
     with disk_errors(directory):
         for path, _ in modules[1:]:
             (directory / path).mkdir(exist_ok=True)
-        for name, content in {_LISTING: listing, **about, **files}.items():
+        for name, content in {LISTING: listing, **about, **files}.items():
             write_atomically(directory / name, (json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -46,7 +46,7 @@ def read_modules(directory: Path, supported: Sequence[Sequence[str]]) -> tuple[l
     Raises:
         FormatError: they are none of the chains in `supported`, or a folder lies elsewhere.
     """
-    modules = read_json(directory / _LISTING, list)
+    modules = read_json(directory / LISTING, list)
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
     if kinds not in [list(chain) for chain in supported]:
         known = " or ".join(", ".join(chain) for chain in supported)
@@ -54,15 +54,15 @@ def read_modules(directory: Path, supported: Sequence[Sequence[str]]) -> tuple[l
     folders = [str(module.get("path", "")) for module in modules]
     for folder in folders[1:]:
         if Path(folder).name != folder or not folder:
-            raise FormatError(f"'{folder:.80}' lies outside the directory", where=directory / _LISTING)
+            raise FormatError(f"'{folder:.80}' lies outside the directory", where=directory / LISTING)
     return kinds, [directory / folder for folder in folders]
 
 
 def read_length(directory: Path) -> int | None:
     """Tokens that the encoder reads; None: as many as its model does."""
-    length = read_json(directory / _LENGTH).get("max_seq_length")
+    length = read_json(directory / LENGTH).get("max_seq_length")
     if length is not None and (not isinstance(length, int) or length < 1):
-        raise FormatError("max_seq_length is no length", where=directory / _LENGTH)
+        raise FormatError("max_seq_length is no length", where=directory / LENGTH)
     return length
 
 
@@ -73,3 +73,22 @@ def read_tokenizer(directory: Path, tokenizer: Any) -> Any:
     from ..tokenizers import Tokenizer
 
     return Tokenizer.load(directory)
+
+
+def checked_length(config: ModelConfig, tokenizer: Any, length: int | None) -> int:
+    """Tokens that an encoder reads: `length`, or the model's context.
+
+    Raises:
+        ConfigError: the model's context is shorter. DataError: the tokenizer has tokens that the model does not know.
+    """
+    length = config.context_length if length is None else length
+    if not 1 <= length <= config.context_length:
+        raise ConfigError(
+            f"max_length must be between 1 and the model's context of {config.context_length}, not {length}"
+        )
+    if tokenizer.vocab_size > config.vocab_size:
+        raise DataError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size}: they do not belong "
+            "together"
+        )
+    return length

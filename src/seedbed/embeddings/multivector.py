@@ -103,6 +103,10 @@ class MultiVectorEncoder:
         return self.projection.shape[0]
 
     @property
+    def device(self) -> torch.device:
+        return self.projection.device
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of all that decides a vector."""
         settings = [self.tokenizer.fingerprint, self.config.model_dump(mode="json")]
@@ -142,15 +146,16 @@ class MultiVectorEncoder:
 
     def batch(self, rows: Sequence[npt.NDArray[np.int64]], query: bool) -> tuple[Tensor, Tensor | None, Tensor]:
         """Padded ids (B, T), what may be attended to (None: all), and which tokens give a vector, bool (B, T)."""
-        config = self.config
+        config, device = self.config, self.device
         if not (query and config.do_query_expansion and self._expansion_id is not None):
-            ids_BT, mask_BT = pad(rows)
+            ids_BT, mask_BT = pad(rows, device)
             kept_BT = torch.ones_like(ids_BT, dtype=torch.bool) if mask_BT is None else mask_BT
-            return ids_BT, mask_BT, kept_BT if query else kept_BT & ~torch.isin(ids_BT, self._skipped)
+            return ids_BT, mask_BT, kept_BT if query else kept_BT & ~torch.isin(ids_BT, self._skipped.to(device))
         ids_BT = torch.full((len(rows), config.query_length), self._expansion_id)
         for place, row in enumerate(rows):
             ids_BT[place, : len(row)] = torch.from_numpy(row)
         real_BT = torch.arange(config.query_length) < torch.tensor([len(row) for row in rows])[:, None]
+        ids_BT, real_BT = ids_BT.to(device), real_BT.to(device)
         return ids_BT, None if config.attend_to_expansion_tokens else real_BT, torch.ones_like(real_BT)
 
     def embed(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
@@ -168,7 +173,7 @@ class MultiVectorEncoder:
                 found[place] = vectors_TD[kept_T].cpu().numpy()
 
         batches = list(batches_of_like_lengths([len(row) for row in tokens], batch_tokens))
-        run_batches(encode, batches, self.projection.device)
+        run_batches(encode, batches, self.device)
         return found
 
     def save(self, directory: str | Path) -> None:

@@ -20,7 +20,7 @@ from ..core.json_files import read_json
 from ..core.ragged import Ragged
 from ..models import Decoder, Encoder, load_model
 from .compute import batches_of_like_lengths, run_batches, with_weights
-from .layout import ABOUT, read_length, read_modules, read_tokenizer, write_layout
+from .layout import ABOUT, checked_length, read_length, read_modules, read_tokenizer, write_layout
 from .pooling import Pooling, check_pooling, pool
 
 _POOLING_KEYS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "last": "pooling_mode_lasttoken"}
@@ -61,16 +61,8 @@ class SentenceEncoder:
         prompts: Mapping[str, str] | None = None,
         weights: str = "float32",
     ) -> None:
-        context = model.config.context_length
         self.model, self.tokenizer = model.eval(), tokenizer
-        self.max_length = context if max_length is None else max_length
-        if not 1 <= self.max_length <= context:
-            raise ConfigError(f"max_length must be between 1 and the model's context of {context}, not {max_length}")
-        if tokenizer.vocab_size > model.config.vocab_size:
-            raise DataError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}: they do not "
-                "belong together"
-            )
+        self.max_length = checked_length(model.config, tokenizer, max_length)
         self.pooling: Pooling = check_pooling(pooling)
         self.normalize, self.prompts, self.weights = normalize, dict(prompts or {}), weights
         self.encoding_model = with_weights(self.model, weights)
@@ -142,7 +134,8 @@ class SentenceEncoder:
         vectors = np.zeros((len(listed), dim), dtype=np.float32)
 
         def encode(rows: npt.NDArray[np.int64]) -> None:
-            pooled_BC = embed(self.encoding_model, *pad([tokens[row] for row in rows]), self.pooling)[:, :dim].float()
+            padded = pad([tokens[row] for row in rows], self.device)
+            pooled_BC = embed(self.encoding_model, *padded, self.pooling)[:, :dim].float()
             if normalize:
                 pooled_BC = F.normalize(pooled_BC, dim=-1)
             vectors[rows] = pooled_BC.cpu().numpy()
@@ -280,16 +273,16 @@ def warn_of_truncation(longer: int, texts: int, length: int) -> None:
     )
 
 
-def pad(rows: Sequence[npt.NDArray[np.int64]]) -> tuple[Tensor, Tensor | None]:
+def pad(rows: Sequence[npt.NDArray[np.int64]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor | None]:
     """Right-padded ids (B, T) and their mask, which is None where nothing is padded."""
     lengths = np.array([len(row) for row in rows])
     width = int(lengths.max())
     if lengths.min() == width:
-        return torch.from_numpy(np.stack(rows)), None
+        return torch.from_numpy(np.stack(rows)).to(device), None
     ids = np.zeros((len(rows), width), dtype=np.int64)
     for place, row in enumerate(rows):
         ids[place, : len(row)] = row
-    return torch.from_numpy(ids), torch.from_numpy(np.arange(width) < lengths[:, None])
+    return torch.from_numpy(ids).to(device), torch.from_numpy(np.arange(width) < lengths[:, None]).to(device)
 
 
 def embed(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor | None, pooling: Pooling = "mean") -> Tensor:

@@ -12,14 +12,15 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
-from ..core.errors import ConfigError, DataError, FormatError
+from ..core.errors import ConfigError, FormatError
 from ..core.json_files import read_json
 from ..core.ragged import Ragged
 from ..models import MaskedLanguageModel, load_model
 from .compute import batches_of_like_lengths, run_batches
-from .layout import ABOUT, read_length, read_modules, read_tokenizer, write_layout
+from .layout import ABOUT, checked_length, read_length, read_modules, read_tokenizer, write_layout
 from .sentence import fingerprint, pad, tokenize, warn_of_truncation
 
 _POOLING = "1_SpladePooling"
@@ -64,19 +65,15 @@ class SparseEncoder:
         *,
         pooling: Literal["max", "sum"] = "max",
     ) -> None:
-        context = model.config.context_length
-        self.max_length = context if max_length is None else max_length
-        if not 1 <= self.max_length <= context:
-            raise ConfigError(f"max_length must be between 1 and the model's context of {context}, not {max_length}")
+        self.max_length = checked_length(model.config, tokenizer, max_length)
         if pooling not in ("max", "sum"):
             raise ConfigError(f"pooling '{pooling}' is unknown (known: max, sum)")
-        if tokenizer.vocab_size > model.config.vocab_size:
-            raise DataError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}: they do not "
-                "belong together"
-            )
         self.model, self.tokenizer, self.pooling = model.eval(), tokenizer, pooling
         self.truncated = 0
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.encoder.embedding.weight.device
 
     @property
     def fingerprint(self) -> str:
@@ -99,15 +96,14 @@ class SparseEncoder:
         found: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = [(np.zeros(0), np.zeros(0))] * len(listed)
 
         def encode(places: npt.NDArray[np.int64]) -> None:
-            weights_BV = self.embed(*pad([tokens[place] for place in places])).float().cpu().numpy()
+            weights_BV = self.embed(*pad([tokens[place] for place in places], self.device)).float().cpu().numpy()
             for place, weights in zip(places, weights_BV, strict=True):
                 ids = np.flatnonzero(weights)
                 if top is not None and len(ids) > top:
                     ids = np.sort(ids[np.argsort(-weights[ids], kind="stable")[:top]])
                 found[place] = ids, weights[ids]
 
-        device = self.model.encoder.embedding.weight.device
-        run_batches(encode, list(batches_of_like_lengths([len(row) for row in tokens], batch_tokens)), device)
+        run_batches(encode, list(batches_of_like_lengths([len(row) for row in tokens], batch_tokens)), self.device)
         return SparseVectors(
             Ragged.from_rows((ids for ids, _ in found), np.uint32),
             Ragged.from_rows((weights for _, weights in found), np.float32),

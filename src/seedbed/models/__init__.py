@@ -5,7 +5,7 @@ from .cache import CacheConfig, KeyValueCache
 from .config import LatentAttention, ModelConfig, RopeScaling
 from .feedforward import balance_loss
 from .flash import attend_online
-from .heads import MaskedLanguageModel, SequenceClassifier
+from .heads import EncoderClassifier, MaskedLanguageModel, SequenceClassifier
 from .huggingface import load_model, save_model
 from .recurrent import RecurrentConfig, RecurrentEncoderDecoder
 from .transformer import Decoder, Encoder, EncoderDecoder
@@ -14,6 +14,7 @@ __all__ = [
     "CacheConfig",
     "Decoder",
     "Encoder",
+    "EncoderClassifier",
     "EncoderDecoder",
     "KeyValueCache",
     "LatentAttention",

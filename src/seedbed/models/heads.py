@@ -1,9 +1,11 @@
-"""Heads on transformers: a classifier of whole sequences, and the prediction of masked tokens.
+"""Heads on transformers: classifiers of whole sequences, and the prediction of masked tokens.
 
 B batch, T tokens, C model width, V vocabulary.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +39,60 @@ class SequenceClassifier(nn.Module):
         last_B = ((ids_BT != self.config.pad_token_id) * columns).argmax(dim=-1)
         hidden_BTC = self.decoder.hidden(ids_BT)
         return self.score(hidden_BTC[torch.arange(len(ids_BT), device=ids_BT.device), last_B])
+
+
+class EncoderClassifier(nn.Module):
+    """Scores of what an encoder reads, often a pair of texts: with one label, a cross-encoder.
+
+    Shaped as BERT (section 3.2: the first token through the pooler's dense and tanh) where the encoder has post-norm
+    blocks, else as ModernBERT (dense, GELU and norm). A new head is drawn from `generator`.
+
+    Args:
+        pooling: of ModernBERT's shape, what the head reads: "cls", the first token, or "mean", of all.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        labels: int = 1,
+        *,
+        pooling: Literal["cls", "mean"] = "cls",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        config = encoder.config
+        self.labels, self.pooling = labels, pooling
+        modern = config.norm_position == "pre"
+        if not modern and pooling != "cls":
+            raise ConfigError(f"BERT's classifier reads the first token, not the {pooling}", where="pooling")
+        self.dense = Linear(config.hidden_size, config.hidden_size, bias=not modern)
+        self.norm = norm(config) if modern else None
+        self.score = Linear(config.hidden_size, labels)
+        if not self.dense.weight.is_meta:
+            generator = generator or torch_generator(0, "encoder-classifier")
+            for layer in (self.dense, self.score):
+                nn.init.normal_(layer.weight, std=0.02, generator=generator)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+            if encoder.pooler is not None and not modern:  # as it was trained before
+                self.dense.load_state_dict(encoder.pooler.state_dict())
+        if encoder.pooler is not None:
+            encoder.pooler, encoder.config = None, config.replace(pooler=False)
+        self.encoder, self.config = encoder, encoder.config
+
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor | None = None, types_BT: Tensor | None = None) -> Tensor:
+        """(B, labels); arguments as `Encoder`."""
+        hidden_BTC = self.encoder(ids_BT, mask_BT, types_BT)
+        if self.norm is None:
+            return self.score(self.dense(hidden_BTC[:, 0]).tanh())
+        if self.pooling == "cls":
+            pooled_BC = hidden_BTC[:, 0]
+        elif mask_BT is None:
+            pooled_BC = hidden_BTC.mean(dim=1)
+        else:
+            weights_BT1 = mask_BT.to(hidden_BTC.dtype)[:, :, None]
+            pooled_BC = (hidden_BTC * weights_BT1).sum(dim=1) / weights_BT1.sum(dim=1)
+        return self.score(self.norm(F.gelu(self.dense(pooled_BC))))
 
 
 class MaskedLanguageModel(nn.Module):

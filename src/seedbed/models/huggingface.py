@@ -20,7 +20,7 @@ from ..core.errors import FormatError, disk_errors
 from ..core.json_files import json_bytes, read_json
 from .config import ModelConfig
 from .families import FAMILIES, ConfigReader, Family, Model, family_named, family_of, plain_rope
-from .heads import SequenceClassifier
+from .heads import EncoderClassifier, SequenceClassifier
 from .transformer import Decoder, EncoderDecoder
 from .weight_files import INDEX_FILE, SINGLE_FILE, WeightFiles
 
@@ -48,7 +48,8 @@ def save_model(
         too large for `dtype`.
     """
     directory, family, config = Path(directory), family_of(model), plain_rope(model.config)
-    plain = _blank(family, config, model.labels if isinstance(model, SequenceClassifier) else 0)
+    labels = model.labels if isinstance(model, SequenceClassifier | EncoderClassifier) else 0
+    plain = _blank(family, config, labels)
     extra = sorted(model.state_dict().keys() - plain.state_dict().keys())
     if extra:
         raise FormatError(
@@ -69,8 +70,8 @@ def save_model(
         "dtype": str(dtype).removeprefix("torch."),
         **family.write_config(config),
     }
-    if isinstance(model, SequenceClassifier):
-        values["id2label"] = {str(label): f"LABEL_{label}" for label in range(model.labels)}
+    if labels:
+        values["id2label"] = {str(label): f"LABEL_{label}" for label in range(labels)}
         values["label2id"] = {name: int(label) for label, name in values["id2label"].items()}
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)

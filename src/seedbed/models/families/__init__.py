@@ -8,9 +8,17 @@ from typing import Any, TypeAlias
 from ...core.config import build
 from ...core.errors import ConfigError, FormatError
 from ..config import ModelConfig
-from ..heads import MaskedLanguageModel, SequenceClassifier
+from ..heads import EncoderClassifier, MaskedLanguageModel, SequenceClassifier
 from ..transformer import Decoder, Encoder, EncoderDecoder
-from .bert import BERT, BERT_MASKED, MODERNBERT, MODERNBERT_MASKED
+from .bert import (
+    BERT,
+    BERT_CLASSIFIER,
+    BERT_MASKED,
+    MODERNBERT,
+    MODERNBERT_CLASSIFIER,
+    MODERNBERT_CLASSIFIER_MEAN,
+    MODERNBERT_MASKED,
+)
 from .family import ConfigReader, Family, plain_rope
 from .gpt2 import GPT2
 from .llama import LLAMA, MISTRAL, QWEN2, QWEN3, QWEN3_CLASSIFIER, of_decoder
@@ -18,10 +26,11 @@ from .t5 import T5, T5_GATED
 
 __all__ = ["FAMILIES", "ConfigReader", "Family", "Model", "family_named", "family_of", "plain_rope"]
 
-Model: TypeAlias = Decoder | Encoder | EncoderDecoder | SequenceClassifier | MaskedLanguageModel
+Model: TypeAlias = Decoder | Encoder | EncoderDecoder | SequenceClassifier | EncoderClassifier | MaskedLanguageModel
 
 _ALL = (
-    QWEN3, QWEN3_CLASSIFIER, QWEN2, LLAMA, MISTRAL, GPT2, BERT, BERT_MASKED, MODERNBERT, MODERNBERT_MASKED, T5,
+    QWEN3, QWEN3_CLASSIFIER, QWEN2, LLAMA, MISTRAL, GPT2, BERT, BERT_MASKED, BERT_CLASSIFIER, MODERNBERT,
+    MODERNBERT_MASKED, MODERNBERT_CLASSIFIER, T5,
 )  # fmt: skip
 FAMILIES = {family.architecture: family for family in _ALL}
 
@@ -29,6 +38,8 @@ FAMILIES = {family.architecture: family for family in _ALL}
 def family_named(names: list[str], values: dict[str, Any]) -> Family | None:
     """The family of the first known architecture among `names` of a config.json."""
     family = next((FAMILIES[name] for name in names if name in FAMILIES), None)
+    if family is MODERNBERT_CLASSIFIER and values.get("classifier_pooling") == "mean":
+        return MODERNBERT_CLASSIFIER_MEAN
     gated = family is T5 and str(values.get("feed_forward_proj", "")).startswith("gated")
     return T5_GATED if gated else family
 
@@ -60,6 +71,9 @@ def _candidate(model: Model) -> Family:
         return T5_GATED if config.activation == "geglu_tanh" else T5
     if isinstance(model, MaskedLanguageModel):
         return MODERNBERT_MASKED if config.norm_position == "pre" else BERT_MASKED
+    if isinstance(model, EncoderClassifier):
+        modern = MODERNBERT_CLASSIFIER_MEAN if model.pooling == "mean" else MODERNBERT_CLASSIFIER
+        return modern if config.norm_position == "pre" else BERT_CLASSIFIER
     if isinstance(model, Encoder):
         return MODERNBERT if config.norm_position == "pre" else BERT
     if isinstance(model, SequenceClassifier):

@@ -1,17 +1,17 @@
-"""BERT and ModernBERT: encoders, bare and with the head that predicts masked tokens."""
+"""BERT and ModernBERT: encoders, bare, with the head that predicts masked tokens, and as classifiers of sequences."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, cat
 
 from ...core.errors import FormatError
 from ..config import ModelConfig
-from ..heads import MaskedLanguageModel
+from ..heads import EncoderClassifier, MaskedLanguageModel
 from ..transformer import Encoder
 from .family import ConfigReader, Family, StackNames, Tensors
 
@@ -102,18 +102,25 @@ BERT = Family(
 )
 
 
-def _masked(bare: Family, architecture: str, prefix: str, head: dict[str, str], tied: dict[str, str]) -> Family:
-    """The family of `bare` with the head for masked tokens on top."""
+def _with_head(
+    bare: Family, architecture: str, prefix: str, head: dict[str, str], build: Callable[[ModelConfig, int], Any]
+) -> Family:
+    """The family of `bare` as the "encoder" of a model with a head."""
     stack = bare.stacks[""]
     return replace(
         bare,
         architecture=architecture,
-        build=lambda config, labels: MaskedLanguageModel(Encoder(config)),
+        build=build,
         refine=None,
         modules={f"encoder.{ours}": prefix + theirs for ours, theirs in bare.modules.items()} | head,
         stacks={"encoder.": StackNames(prefix + stack.prefix, stack.modules)},
-        tied=tied,
     )
+
+
+def _masked(bare: Family, architecture: str, prefix: str, head: dict[str, str], tied: dict[str, str]) -> Family:
+    """The family of `bare` with the head for masked tokens on top."""
+    family = _with_head(bare, architecture, prefix, head, lambda config, labels: MaskedLanguageModel(Encoder(config)))
+    return replace(family, tied=tied)
 
 
 BERT_MASKED = _masked(
@@ -129,6 +136,16 @@ BERT_MASKED = _masked(
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
+)
+BERT_CLASSIFIER = replace(
+    _with_head(
+        BERT,
+        "BertForSequenceClassification",
+        "bert.",
+        {"dense": "bert.pooler.dense", "score": "classifier"},
+        lambda config, labels: EncoderClassifier(Encoder(config), labels),
+    ),
+    classifies=True,
 )
 
 
@@ -262,3 +279,22 @@ MODERNBERT_MASKED = _masked(
     {"dense": "head.dense", "norm": "head.norm", "bias": "decoder.bias"},
     {"decoder.weight": "model.embeddings.tok_embeddings.weight"},
 )
+
+
+def _modernbert_classifier(pooling: Literal["cls", "mean"]) -> Family:
+    family = _with_head(
+        MODERNBERT,
+        "ModernBertForSequenceClassification",
+        "model.",
+        {"dense": "head.dense", "norm": "head.norm", "score": "classifier"},
+        lambda config, labels: EncoderClassifier(Encoder(config), labels, pooling=pooling),
+    )
+    return replace(
+        family,
+        classifies=True,
+        write_config=lambda config: _write_modernbert(config) | {"classifier_pooling": pooling},
+    )
+
+
+MODERNBERT_CLASSIFIER = _modernbert_classifier("cls")
+MODERNBERT_CLASSIFIER_MEAN = _modernbert_classifier("mean")

@@ -85,7 +85,7 @@ _BESIDES = re.compile(
     r"|(bos|eos|pad|sep|cls|mask|unk|decoder_start)_token_id|keys_to_ignore_at_inference|remove_invalid_values"
     r"|pooler_\w+|directionality|summary_\w+|n_ctx|reorder_and_upcast_attn|is_gated_act|dense_act_fn|tie_encoder_decoder"
     r"|pretraining_tp|max_window_layers|classifier_pooling|sparse_\w+|reference_compile|repad_logits_with_grad"
-    r"|deterministic_flash_attn"
+    r"|deterministic_flash_attn|sentence_transformers|sbert_ce_\w+"
     r"|do_sample|(max|min)_(new_tokens|length)|num_(beams|beam_groups|return_sequences)|early_stopping|temperature|top_[kp]"
     r"|typical_p|\w+_penalty|(encoder_)?no_repeat_ngram_size|forced_\w+_token_id|begin_suppress_tokens|output_scores"
 )
