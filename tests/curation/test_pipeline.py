@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from seedbed.core.artifacts import Workspace
 from seedbed.core.errors import ArtifactError, ConfigError, DataError
 from seedbed.curation import SPLITS, Corpus, CurationConfig, curate, curate_corpus
-from seedbed.curation.dedup import ExactDuplicates, text_digest
+from seedbed.curation.dedup import text_digest
 from seedbed.curation.splits import SplitConfig, assign_splits, draw
 from seedbed.curation.storage import PartWriter, read_rows
 
@@ -129,8 +129,8 @@ def test_clear_errors(tmp_path: Path) -> None:
         curate([], out)
     with pytest.raises(ConfigError, match=r"unknown preset 'finest'\. There are: none, prose"):
         curate(folder, out, preset="finest")
-    with pytest.raises(ConfigError, match=r"unknown engine 'ray'\. There is: local"):
-        curate(folder, out, engine="ray")
+    with pytest.raises(ConfigError, match=r"unknown engine 'spark'\. There are: local, ray"):
+        curate(folder, out, engine="spark")
     with pytest.raises(ConfigError, match="unknown key 'presets'"):
         curate(folder, out, presets="x")
     assert not out.exists()
@@ -173,12 +173,3 @@ def test_real_speeches(shared_data: Callable[[str], Path], tmp_path: Path) -> No
     assert report.read == report.kept + 2
     assert list(report.metrics["languages"]) == ["en"]
     assert sum(split["bytes"] for split in report.metrics["kept"].values()) > 700_000
-
-
-def test_the_first_of_equal_texts_is_remembered_in_little_memory() -> None:
-    seen = ExactDuplicates()
-    for number in range(20_000):
-        assert seen.first_with(text_digest(str(number)), f"é-{number}") is None
-        if number % 7 == 0:
-            assert seen.first_with(text_digest(str(number // 2)), "again") == f"é-{number // 2}"
-    assert seen.memory_bytes() < 80 * 20_000

@@ -59,6 +59,8 @@ def sources(
     python_docs: PythonDocsOption = False,
     out: OutOption = Path("corpus"),
     preset: PresetOption = "prose",
+    engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes of this machine [default: one a processor].")] = None,
     overrides: OverridesOption = None,
 ) -> None:
     """Read, normalise, filter, deduplicate and split documents into a corpus that accounts for every one.
@@ -68,7 +70,9 @@ def sources(
     """
     from ..curation import curate
 
-    curate(gather_sources(sources, python_docs), out, **_options(preset, overrides)).show()
+    curate(
+        gather_sources(sources, python_docs), out, engine=engine, workers=workers, **_options(preset, overrides)
+    ).show()
     _write_page(out)
 
 

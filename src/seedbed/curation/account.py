@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..core.errors import DataError
 from .blobs import READABLE
 from .corpus import SPLITS
-from .documents import Document, Rejection
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _EXAMPLES = 3
 _TOP_LANGUAGES = 20
@@ -37,13 +43,15 @@ def step_of(rule: str) -> str:
     return _STEP_OF.get(rule, "quality rules" if rule.startswith(("min_", "max_")) else "reading")
 
 
-def byte_count(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
 def source_group(source: str) -> str:
     """The first part of a source's name: its top folder, archive or file."""
     return source.split("/", 1)[0].split("!", 1)[0]
+
+
+def _sizes(rows: pa.Table) -> dict[str, int]:
+    import pyarrow.compute as pc
+
+    return {"documents": rows.num_rows, "bytes": pc.sum(pc.binary_length(rows["text"])).as_py() or 0}
 
 
 class Account:
@@ -53,36 +61,55 @@ class Account:
         self._read: Counter[str] = Counter(documents=0, bytes=0)
         self._kept = {name: Counter(documents=0, bytes=0, characters=0) for name in SPLITS}
         self._drops: dict[str, Counter[str]] = {}
-        self._examples: dict[str, list[Rejection]] = {}
+        self._examples: dict[str, list[dict[str, str]]] = {}
         self._languages: Counter[str] = Counter()
-        self._sources: set[str] = set()
+        self._sources = 0
+        self._last_source: str | None = None
         self._groups: dict[str, Counter[str]] = {}
         self._lengths: Counter[int] = Counter()
         self.personal_data: Counter[str] = Counter()
         self.dropped_lines = 0
 
-    def read(self, piece: Document | Rejection) -> None:
-        self._read.update(documents=1, bytes=byte_count(piece.text))
-        self._sources.add(piece.source)
-        self._group(piece.source)["read"] += 1
+    def read(self, pieces: pa.Table) -> None:
+        """Pieces in the order of reading, with columns `text` and `source`."""
+        self._read.update(_sizes(pieces))
+        # The pieces of one source follow each other, so sources are counted and not remembered.
+        sources = pieces["source"].to_pylist()
+        self._sources += sum(one != before for before, one in pairwise([self._last_source, *sources]))
+        self._last_source = sources[-1] if sources else self._last_source
+        self._count_groups(sources, "read")
 
-    def drop(self, rejection: Rejection) -> None:
-        self._drops.setdefault(rejection.rule, Counter()).update(documents=1, bytes=byte_count(rejection.text))
-        examples = self._examples.setdefault(rejection.rule, [])
-        if len(examples) < _EXAMPLES:
-            examples.append(rejection)
+    def drop(self, rejected: pa.Table) -> None:
+        """Rows of REJECTED_COLUMNS."""
+        import pyarrow.compute as pc
 
-    def keep(self, split: str, row: Mapping[str, Any]) -> None:
-        self._kept[split].update(documents=1, bytes=byte_count(row["text"]), characters=len(row["text"]))
-        self._languages[row["language"]] += 1
-        self._group(row["source"])["kept"] += 1
-        self._lengths[len(row["text"]).bit_length()] += 1
+        for rule in pc.unique(rejected["rule"]).to_pylist():
+            mine = rejected.filter(pc.equal(rejected["rule"], rule))
+            self._drops.setdefault(rule, Counter()).update(_sizes(mine))
+            examples = self._examples.setdefault(rule, [])
+            if len(examples) < _EXAMPLES:
+                examples += mine.select(["id", "detail"]).slice(0, _EXAMPLES - len(examples)).to_pylist()
 
-    def _group(self, source: str) -> Counter[str]:
-        name = source_group(source)
-        if name not in self._groups and len(self._groups) >= _TOP_SOURCES:
-            name = "others"
-        return self._groups.setdefault(name, Counter(read=0, kept=0))
+    def count_personal_data(self, counts: str) -> None:
+        """Counts by kind, as JSON."""
+        self.personal_data.update(json.loads(counts))
+
+    def keep(self, split: str, rows: pa.Table) -> None:
+        """Rows of CORPUS_COLUMNS."""
+        import pyarrow.compute as pc
+
+        lengths = pc.utf8_length(rows["text"]).to_numpy()
+        self._kept[split].update({**_sizes(rows), "characters": int(lengths.sum())})
+        for one in pc.value_counts(rows["language"]).to_pylist():
+            self._languages[one["values"]] += one["counts"]
+        self._count_groups(rows["source"].to_pylist(), "kept")
+        self._lengths.update(np.frexp(lengths)[1].tolist())  # the number of bits
+
+    def _count_groups(self, sources: Sequence[str], what: str) -> None:
+        for name, count in Counter(map(source_group, sources)).items():
+            if name not in self._groups and len(self._groups) >= _TOP_SOURCES:
+                name = "others"
+            self._groups.setdefault(name, Counter(read=0, kept=0))[what] += count
 
     def check(self, kept: int) -> None:
         """Nothing read is lost, and something is left."""
@@ -91,7 +118,7 @@ class Account:
         if not self._read["documents"]:
             raise DataError("the sources hold no documents", hint=f"Give a folder with {READABLE}.")
         if not kept:
-            reasons = "; ".join(f"{e[0].id}: {e[0].detail}" for e in list(self._examples.values())[:3])
+            reasons = "; ".join(f"{e[0]['id']}: {e[0]['detail']}" for e in list(self._examples.values())[:3])
             raise DataError(
                 f"nothing usable in the sources, all {dropped} documents were refused ({reasons})",
                 hint="Loosen the rules (preset none) or give other text.",
@@ -113,11 +140,11 @@ class Account:
         self.check(sum(count["documents"] for count in self._kept.values()))
         ranked = sorted(self._drops.items(), key=lambda item: (-item[1]["documents"], item[0]))
         return {
-            "sources": len(self._sources),
+            "sources": self._sources,
             "read": dict(self._read),
             "kept": {name: dict(count) for name, count in self._kept.items()},
             "drops": [
-                {"rule": rule, **count, "examples": [example.id for example in self._examples[rule]]}
+                {"rule": rule, **count, "examples": [example["id"] for example in self._examples[rule]]}
                 for rule, count in ranked
             ],
             "languages": dict(sorted(self._languages.items(), key=lambda item: (-item[1], item[0]))[:_TOP_LANGUAGES]),

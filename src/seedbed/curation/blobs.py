@@ -74,6 +74,15 @@ class ReadingConfig(Config):
 
 
 @dataclass(frozen=True)
+class Span:
+    """The part of a table that is read: bytes of JSON Lines or row groups of Parquet, and how many rows come before."""
+
+    start: int
+    stop: int
+    before: int
+
+
+@dataclass(frozen=True)
 class Blob:
     """One readable file.
 
@@ -83,12 +92,19 @@ class Blob:
         open: a fresh stream of its decompressed bytes; raises OSError, EOFError, zlib.error, zipfile.BadZipFile or
             ExpansionError, also while it is being read.
         compressed: "gzip", "zip" or "".
+        span: what is read of it; None for all.
     """
 
     source: str
     format: str
     open: Callable[[], BinaryIO]
     compressed: str = ""
+    span: Span | None = None
+
+    @property
+    def fault_id(self) -> str:
+        """The id of a fault that ends the reading."""
+        return f"{self.source}#from-{self.span.before + 1}" if self.span and self.span.before else self.source
 
 
 def unique_name(name: str, used: set[str]) -> str:
@@ -182,4 +198,4 @@ def read_fault(blob: Blob, error: Exception) -> Rejection:
     elif isinstance(error, _DAMAGED):
         rule = "broken_gzip" if blob.compressed == "gzip" else "broken_zip"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return Rejection(blob.source, blob.source, "", rule, f"cannot be read to its end ({reason})")
+    return Rejection(blob.fault_id, blob.source, "", rule, f"cannot be read to its end ({reason})")

@@ -164,7 +164,9 @@ class Clusters:
         return np.sort(counts[counts > 1])[::-1]
 
 
-def find_clusters(signatures: Signatures, lengths: Sequence[int], parameters: Parameters, threads: int = 1) -> Clusters:
+def find_clusters(
+    signatures: Signatures, lengths: Sequence[int] | NDArray[np.uint32], parameters: Parameters, threads: int = 1
+) -> Clusters:
     """The clusters of near-duplicates among documents of `lengths` characters."""
     first, candidates, verified, similar = _native.near_duplicates(
         signatures.minima,

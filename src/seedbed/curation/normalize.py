@@ -15,8 +15,6 @@ import re
 import unicodedata
 
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
-# The look-behind lets a match begin only where white space begins: linear time on endless runs of spaces.
-_TRAILING = re.compile(r"(?<![^\S\n])[^\S\n]++(?=\n|\Z)")
 _EMPTY_LINES = re.compile(r"\n{3,}")
 _TABLE: dict[int, str | None] = {
     **{code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"},
@@ -34,5 +32,5 @@ def normalize(text: str) -> str:
         if _SPECIAL.search(text):
             text = _LINE_ENDS.sub("\n", text).translate(_TABLE)
         text = unicodedata.normalize("NFC", text)
-    text = _TRAILING.sub("", text)
+    text = "\n".join(map(str.rstrip, text.split("\n")))
     return _EMPTY_LINES.sub("\n\n", text).strip("\n")

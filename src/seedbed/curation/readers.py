@@ -21,7 +21,7 @@ def read_blob(blob: Blob, config: ReadingConfig) -> Pieces:
         yield from _reader(blob, config)
     except Undecodable as error:
         excerpt = error.excerpt.decode("utf-8", "backslashreplace")[:EXCERPT_CHARACTERS]
-        yield Rejection(blob.source, blob.source, excerpt, error.rule, error.detail, error.offset)
+        yield Rejection(blob.fault_id, blob.source, excerpt, error.rule, error.detail, error.offset)
     except READ_ERRORS as error:
         yield read_fault(blob, error)
 

@@ -23,7 +23,8 @@ from .config import CurationConfig
 from .corpus import SPLITS
 from .documents import Document, Piece, Rejection
 from .filters import SCORE_NAMES, Measured
-from .pipeline import Batch, curate_batches
+from .judge import Batch
+from .pipeline import curate_batches
 from .presets import preset_named
 from .sources import fingerprint_files
 from .storage import read_rows

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core import console
-from ..core.artifacts import Artifact, build_artifact
+from ..core.artifacts import Artifact, Workspace, build_artifact
 from ..core.config import build
-from ..core.errors import ConfigError
 from .config import CurationConfig
 from .corpus import Corpus
 from .pipeline import curate_corpus
 from .sources import fingerprint_files, fingerprint_sources
-
-ENGINES = ("local",)
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,7 @@ def curate(
     out: str | Path,
     preset: str = "prose",
     engine: str = "local",
+    workers: int | None = None,
     **options: Any,
 ) -> CurationReport:
     """Make a corpus of `sources` in the directory `out`, unless the same is there already.
@@ -64,26 +62,29 @@ def curate(
     Args:
         sources: files, folders, patterns such as "docs/*.md", or "--python-docs".
         preset: set of quality rules: "none", "prose", "gopher", "c4", "fineweb" or "dclm".
-        engine: "local".
+        engine: "local", or "ray" for a cluster (RAY_ADDRESS; needs seedbed[cluster]). The corpus is the same.
+        workers: processes of this machine; None is one for each processor.
         options: further fields of CurationConfig.
 
     Raises:
         ConfigError: an unknown preset, engine or option.
         DataError: a source that is not there, nothing usable, or too little to divide.
     """
-    if engine not in ENGINES:
-        raise ConfigError(f"unknown engine '{engine}'", hint=f"There is: {', '.join(ENGINES)}.")
     listed = [str(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
     config = build(CurationConfig, {"preset": preset, **options})
-    artifact = build_corpus(config, listed, out)
+    artifact = build_corpus(config, listed, out, engine, workers)
     return CurationReport(artifact.path, artifact.metrics)
 
 
-def build_corpus(config: CurationConfig, sources: Sequence[str], out: str | Path) -> Artifact:
+def build_corpus(
+    config: CurationConfig, sources: Sequence[str], out: str | Path, engine: str = "local", workers: int | None = None
+) -> Artifact:
     """The corpus artifact of `sources` at `out`."""
-    return build_artifact(
-        out, "corpus", config, corpus_inputs(config, sources), lambda work: curate_corpus(config, sources, work)
-    )
+
+    def produce(work: Workspace) -> dict[str, Any]:
+        return curate_corpus(config, sources, work, engine, workers)
+
+    return build_artifact(out, "corpus", config, corpus_inputs(config, sources), produce)
 
 
 def corpus_inputs(config: CurationConfig, sources: Sequence[str]) -> dict[str, str]:

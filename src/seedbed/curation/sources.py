@@ -22,7 +22,7 @@ def check_sources(sources: Sequence[str]) -> None:
         raise TypeError("sources is a list of paths, not one string")
     if not sources:
         raise DataError("no source was given", hint=f"Give files or folders of text, or {PYTHON_DOCS}.")
-    find_roots(_paths(sources))
+    find_roots(paths_of(sources))
 
 
 def read_sources(sources: Sequence[str], config: ReadingConfig) -> Pieces:
@@ -35,7 +35,7 @@ def read_sources(sources: Sequence[str], config: ReadingConfig) -> Pieces:
     check_sources(sources)
     if PYTHON_DOCS in sources:
         yield from read_python_docs()
-    for blob in walk(find_roots(_paths(sources)), config.archives):
+    for blob in walk(find_roots(paths_of(sources)), config.archives):
         if isinstance(blob, Blob):
             yield from read_blob(blob, config)
         else:
@@ -56,7 +56,7 @@ def fingerprint_sources(sources: Sequence[str]) -> str:
         digest.update(f"{describe_python()}\n".encode())
         for module, path in library_files():
             digest.update(f"{module}\t{sha256_file(path)}\n".encode())
-    for name, file in root_files(find_roots(_paths(sources))):
+    for name, file in root_files(find_roots(paths_of(sources))):
         digest.update(f"{name}\t{_content(file)}\n".encode())
     return digest.hexdigest()
 
@@ -83,5 +83,6 @@ def _content(file: Path | Rejection) -> str:
         return f"unreadable ({error.strerror})"
 
 
-def _paths(sources: Sequence[str]) -> list[str]:
+def paths_of(sources: Sequence[str]) -> list[str]:
+    """The sources that are paths."""
     return [source for source in sources if source != PYTHON_DOCS]

@@ -6,10 +6,11 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .blobs import Blob
+from .blobs import Blob, Span
 from .decoding import Undecodable, check_binary, mark_of
 from .documents import EXCERPT_CHARACTERS, Document, Piece, Pieces, Rejection
 
@@ -26,8 +27,11 @@ _MAX_ARCHIVED_PARQUET = 256 << 20
 def read_jsonl(blob: Blob, config: ReadingConfig) -> Pieces:
     """One document per line that is a JSON object; empty lines are nothing."""
     limit = config.max_document_bytes
+    span = blob.span or Span(0, sys.maxsize, 0)
     with blob.open() as stream:
-        for number, line in enumerate(_lines(stream, limit), start=1):
+        if span.start:
+            stream.seek(span.start)
+        for number, line in enumerate(_lines(stream, limit, span.stop - span.start), start=span.before + 1):
             if number == 1:
                 if (mark_of(line) or "utf-8-sig") != "utf-8-sig":
                     raise Undecodable("not_utf8", "UTF-16; JSON Lines are UTF-8, so save it as that", 0, b"")
@@ -40,12 +44,14 @@ def read_jsonl(blob: Blob, config: ReadingConfig) -> Pieces:
                 yield _json_row(blob, number, line, config)
 
 
-def _lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
-    """Lines cut to at most `limit + 1` bytes; the rest of a longer line is skipped."""
-    while line := stream.readline(limit + 1):
+def _lines(stream: BinaryIO, limit: int, left: int) -> Iterator[bytes]:
+    """Lines that begin within `left` bytes, cut to at most `limit + 1`; the rest of a longer line is skipped."""
+    while left > 0 and (line := stream.readline(limit + 1)):
         rest = line
+        left -= len(line)
         while len(rest) > limit and not rest.endswith(b"\n"):
             rest = stream.readline(limit + 1)
+            left -= len(rest)
         yield line
 
 
@@ -141,14 +147,15 @@ def read_parquet(blob: Blob, config: ReadingConfig) -> Pieces:
             if column is None or not _holds_text(schema.field(schema.names.index(column)).type):
                 raise Undecodable("no_text_column", _no_text_column(schema.names, column, config), 0, b"")
             wanted = [field.name for field in schema if field.name == column or _holds_scalar(field.type)]
-            number = 0
-            for batch in file.iter_batches(batch_size=64, columns=wanted, use_threads=False):
+            span = blob.span or Span(0, file.num_row_groups, 0)
+            number, groups = span.before, list(range(span.start, span.stop))
+            for batch in file.iter_batches(batch_size=64, row_groups=groups, columns=wanted, use_threads=False):
                 for row in batch.to_pylist():
                     number += 1
                     yield _parquet_row(blob, number, row, column, config)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())[:200]
-            yield Rejection(blob.source, blob.source, "", "broken_parquet", f"not readable as Parquet ({reason})")
+            yield Rejection(blob.fault_id, blob.source, "", "broken_parquet", f"not readable as Parquet ({reason})")
 
 
 def _holds_text(type: Any) -> bool:

@@ -21,6 +21,7 @@ from .blobs import (
     FREE_BYTES,
     ArchiveLimits,
     Blob,
+    Span,
     clean_name,
     format_of,
     limited,
@@ -72,7 +73,10 @@ def walk(roots: Sequence[Root], limits: ArchiveLimits) -> Iterator[Blob | Reject
     """Every readable file below the roots, also in zip archives, in order; hidden ones are left alone."""
     explicit = {root.prefix for root in roots if not root.path.is_dir()}
     for name, path in root_files(roots):
-        yield from _blobs(name, path, limits, explicit=name in explicit)
+        if isinstance(path, Rejection):
+            yield path
+        else:
+            yield from open_file(name, path, limits, explicit=name in explicit)
 
 
 def root_files(roots: Sequence[Root]) -> Iterator[tuple[str, Path | Rejection]]:
@@ -115,10 +119,10 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _blobs(name: str, path: Path | Rejection, limits: ArchiveLimits, *, explicit: bool) -> Iterator[Blob | Rejection]:
-    if isinstance(path, Rejection):
-        yield path
-        return
+def open_file(
+    name: str, path: Path, limits: ArchiveLimits, *, explicit: bool, span: Span | None = None
+) -> Iterator[Blob | Rejection]:
+    """The blobs of one file: itself, or its members."""
     try:
         status = path.stat()
     except OSError as error:
@@ -131,10 +135,12 @@ def _blobs(name: str, path: Path | Rejection, limits: ArchiveLimits, *, explicit
     elif name.lower().endswith(TAR_SUFFIXES):
         yield from tar_members(name, path, limits)
     else:
-        yield _file_blob(name, path, status.st_size, limits, explicit=explicit)
+        yield _file_blob(name, path, status.st_size, limits, explicit=explicit, span=span)
 
 
-def _file_blob(name: str, path: Path, size: int, limits: ArchiveLimits, *, explicit: bool) -> Blob | Rejection:
+def _file_blob(
+    name: str, path: Path, size: int, limits: ArchiveLimits, *, explicit: bool, span: Span | None
+) -> Blob | Rejection:
     inner, gzipped = without_gz(name)
     format = format_of(inner)
     if format is None:
@@ -148,4 +154,4 @@ def _file_blob(name: str, path: Path, size: int, limits: ArchiveLimits, *, expli
     def open_gzip() -> BinaryIO:
         return limited(gzip.open(path, "rb"), max(FREE_BYTES, size * limits.max_ratio))
 
-    return Blob(name, format, open_gzip if gzipped else open_plain, "gzip" if gzipped else "")
+    return Blob(name, format, open_gzip if gzipped else open_plain, "gzip" if gzipped else "", span)

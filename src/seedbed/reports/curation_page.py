@@ -271,11 +271,11 @@ def _clusters(artifact: Artifact) -> Section | None:
             for row in members[keeper]
         ]
         blocks.append(Quotes(f"A cluster of {numbers.count(sizes[keeper], 'document')}", items))
-    lead = (
-        f"{numbers.count(found['candidates'], 'pair')} were candidates and {numbers.count(found['similar'])} of them "
-        f"truly similar. They link {numbers.count(found['documents'], 'document')} in "
-        f"{numbers.count(found['clusters'], 'cluster')}."
-    )
+    linked = f"{numbers.count(found['documents'], 'document')} in {numbers.count(found['clusters'], 'cluster')}"
+    lead = f"Pairs that are as similar as the bound asks link {linked}."
+    if compared := artifact.measurements.get("near_duplicates"):
+        pairs = numbers.count(compared["candidates"], "pair")
+        lead = f"{pairs} were compared and {numbers.count(compared['similar'])} of them similar. They link {linked}."
     return Section("clusters", "Near-duplicates", lead, blocks)
 
 
