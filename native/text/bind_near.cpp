@@ -6,7 +6,6 @@
 
 #include "simd/minhash.hpp"
 #include "text/bind.hpp"
-#include "text/digests.hpp"
 #include "text/near.hpp"
 #include "text/shingles.hpp"
 #include "text/substrings.hpp"
@@ -185,17 +184,6 @@ nb::list without_repeats(const nb::list& list, std::size_t length) {
 }  // namespace
 
 void bind_near(nb::module_& m) {
-  nb::class_<DigestTable>(m, "DigestTable", "Which digest came first.")
-      .def(nb::init<>())
-      .def("add",
-           [](DigestTable& table, const nb::bytes& digest, std::uint32_t number) {
-             if (digest.size() < 16) throw std::invalid_argument("a digest has at least 16 bytes");
-             if (number == std::numeric_limits<std::uint32_t>::max()) throw std::length_error("too many digests");
-             return table.add(digest.c_str(), number);
-           },
-           "digest"_a, "number"_a, "The number that the first 16 bytes of the digest were first added with.")
-      .def("memory_bytes", &DigestTable::memory_bytes)
-      .def("__len__", &DigestTable::size);
   m.def("minhash", &minhash, "texts"_a, "words"_a, "permutations"_a, "seed"_a = 0, "threads"_a = 1);
   m.def("near_duplicates", &clusters, "minima"_a, "shingles"_a, "offsets"_a, "bands"_a, "rows"_a, "threshold"_a,
         "threads"_a = 1);
