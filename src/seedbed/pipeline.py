@@ -237,14 +237,14 @@ def finetune(road: Road) -> Artifact:
 
 
 def train_reward(road: Road) -> Artifact:
-    from .alignment.stages import train_reward_model
+    from .alignment.reward_stage import train_reward_model
 
     config = road.recipe.reward
     return road.build("reward", config, ("sft",), lambda work: train_reward_model(config, road.path / "sft", work))
 
 
 def align(road: Road) -> Artifact:
-    from .alignment.stages import align_ppo
+    from .alignment.policy_stage import align_ppo
 
     config = road.recipe.ppo
     return road.build(
@@ -389,7 +389,7 @@ def reward_alone(
     overrides: Mapping[str, Any] | None = None,
 ) -> Artifact:  # fmt: skip
     """Train a reward model with the body of a fine-tuned model on a JSONL of preferences."""
-    from .alignment.stages import train_reward_model
+    from .alignment.reward_stage import train_reward_model
     from .datasets.preferences import read_preferences
 
     chosen = load_recipe(recipe, overrides)
@@ -400,6 +400,50 @@ def reward_alone(
         out, "reward", chosen.reward, inputs,
         lambda work: train_reward_model(chosen.reward, Path(model), work, preferences=rows),
     )  # fmt: skip
+
+
+def align_alone(
+    method: str, model: str | Path, data: str | Path | None, out: str | Path, reward: str | None = None,
+    recipe: str | Path = "demo", overrides: Mapping[str, Any] | None = None,
+) -> Artifact:  # fmt: skip
+    """Train a policy by "ppo", "grpo" or "dpo", beginning at a fine-tuned model of one's own.
+
+    Args:
+        data: ppo and grpo: prompts (`read_prompts`); none: the questions that fine-tuning left beside the model. dpo:
+            preferences (`read_preferences`), or labelled answers where the loss is kto.
+        reward: the folder of a reward model, or a verifiable reward like "arithmetic+0.2*length:40". dpo does without.
+    """
+    from .alignment.policy_stage import Judge, Questions, align_dpo, align_online
+    from .alignment.verifiable import verifiable
+    from .datasets.preferences import prompt_of, read_labelled, read_preferences
+    from .datasets.prompts import read_prompts
+
+    chosen = load_recipe(recipe, overrides)
+    set_threads(chosen.threads)
+    model = Path(model)
+    inputs = {"model": fingerprint_folder(model)}
+    rows: list[Row] = []
+    if data is not None:
+        inputs["data"] = sha256_file(Path(data))
+        read = read_prompts if method != "dpo" else read_labelled if chosen.dpo.loss == "kto" else read_preferences
+        rows = _rows_of(read(data))
+    judge = None
+    if reward is not None and Path(reward).is_dir():
+        judge = Judge.load(Path(reward))
+        inputs["reward"] = fingerprint_folder(reward)
+    elif reward is not None:
+        judge = Judge(verifiable(reward, {prompt_of(row): row.get("answer") for row in rows}))
+        inputs["reward"] = reward
+    if method == "dpo":
+        if data is None:
+            raise ConfigError("--data not given", hint="dpo learns from preferences.")
+        config: Config = chosen.dpo
+        return build_artifact(out, method, config, inputs, lambda work: align_dpo(chosen.dpo, model, rows, judge, work))
+    if judge is None:
+        raise ConfigError("--reward not given", hint="Give the folder of a reward model, or a reward's name.")
+    online = chosen.ppo if method == "ppo" else chosen.grpo
+    questions = Questions.of_rows(rows, 0.1, online.seed) if rows else Questions.of_finetuning(model)
+    return build_artifact(out, method, online, inputs, lambda work: align_online(online, model, judge, questions, work))
 
 
 def _rows_of(read: Rows) -> list[Row]:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from seedbed.alignment.ppo import ActorCritic, KLControl, PPOConfig, PPOObjective, RolloutBatches
+from seedbed.alignment.online import KLControl
+from seedbed.alignment.policy_stage import align_ppo
+from seedbed.alignment.ppo import ActorCritic, PPOConfig, PPOObjective, RolloutBatches
 from seedbed.alignment.reward_model import RewardModel
-from seedbed.alignment.rollouts import answer_logits, as_sequences, compare, freeze, sample_answers, token_logprobs
-from seedbed.alignment.stages import align_ppo
+from seedbed.alignment.rollouts import Reference, answer_logits, as_sequences, compare, sample_answers, token_logprobs
 from seedbed.core.artifacts import Workspace
 from seedbed.core.randomness import torch_generator
 from seedbed.finetuning.instruct import load_decoder
@@ -36,10 +37,9 @@ def reward(sft: Path, tmp_path: Path) -> Path:
 
 
 def _batches(sft: Path, reward_model: RewardModel, config: PPOConfig) -> tuple[ActorCritic, RolloutBatches]:
-    reference = load_decoder(sft)
-    freeze(reference)
     model = ActorCritic(load_decoder(sft), reward_model)
-    return model, RolloutBatches(config, model, reference, reward_model, Tokenizer.load(sft), _PROMPTS)
+    reference = Reference(model.policy)
+    return model, RolloutBatches(config, model, reference, reward_model.reward, Tokenizer.load(sft), _PROMPTS)
 
 
 def test_log_probabilities_of_rollouts_are_the_models_own(sft: Path) -> None:
@@ -55,7 +55,7 @@ def test_log_probabilities_of_rollouts_are_the_models_own(sft: Path) -> None:
         np.testing.assert_allclose(logprobs[row][mask[row]].detach().numpy(), expected, atol=1e-5)
         np.testing.assert_allclose(answer.logprobs, expected, atol=1e-5)  # the sampler's, with its cache
     assert not logprobs[~mask].any()
-    same = compare(model, model, ids, mask, 0.7)
+    same = compare(model, Reference(model), ids, mask, 0.7)
     assert float(same["kl"].abs().max()) < 1e-6
     assert same["entropy"][mask].min() > 0
 
@@ -176,10 +176,10 @@ def test_ppo_raises_a_trivial_reward(sft: Path, reward: Path, tmp_path: Path) ->
         iterations=8, rollouts=32, epochs=2, minibatches=1, max_new_tokens=6, learning_rate=1e-2, kl_coefficient=0.0,
         cut_off_penalty=0.0, checkpoint_every=100, temperature=1.0,
     )  # fmt: skip
-    policy, reference = (_of_four_tokens(load_decoder(sft)) for _ in range(2))
+    policy = _of_four_tokens(load_decoder(sft))
     judge = _LikesOneToken(RewardModel.load(reward).classifier)
     model = ActorCritic(policy, judge)
-    batches = RolloutBatches(config, model, reference, judge, Tokenizer.load(sft), _PROMPTS)
+    batches = RolloutBatches(config, model, Reference(policy), judge.reward, Tokenizer.load(sft), _PROMPTS)
     Trainer(
         config.trainer(), model, PPOObjective(config), batches, scratch=tmp_path, metrics_path=tmp_path / "m.jsonl",
         evaluate=lambda _: batches.statistics,

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from seedbed.alignment.questions import split_by_prompt
 from seedbed.alignment.reward_model import BradleyTerry, RewardModel, preference_metrics
-from seedbed.alignment.stages import RewardConfig, split_by_prompt, train_reward_model
+from seedbed.alignment.reward_stage import RewardConfig, train_reward_model
 from seedbed.core.artifacts import Workspace
 from seedbed.core.errors import DataError
 from seedbed.core.randomness import torch_generator

@@ -1,9 +1,12 @@
-"""Generalised advantage estimation (Schulman et al. 2016) and whitening, over unmasked positions alone.
+"""How much better than expected: by a value model (GAE, Schulman et al. 2016) or by the other answers to the prompt.
 
-Legend: B sequences, T positions.
+Everything is over unmasked positions alone. Legend: B sequences, T positions; answers to one prompt stand side by side.
+Sources: Shao et al. 2024 (GRPO), Liu et al. 2025 (no scaling), Ahmadian et al. 2024 (RLOO), Hu 2025 (REINFORCE++).
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from numpy.typing import ArrayLike
@@ -38,6 +41,45 @@ def gae(
         following_advantage = torch.where(mask[:, t], advantage, following_advantage)
         following_value = torch.where(mask[:, t], values[:, t], following_value)
     return advantages, advantages + values
+
+
+Scale = Literal["group", "batch", "none"]
+
+
+@torch.no_grad()
+def group_relative(rewards_B: Tensor, group: int, scale: Scale = "group", epsilon: float = 1e-4) -> Tensor:
+    """Rewards (B,) minus their group's mean, over the deviation of the group, of the batch, or of nothing.
+
+    A group whose rewards are all alike has advantages of 0: it teaches nothing.
+    """
+    rewards_GN = _groups(rewards_B, group)
+    centred_GN = rewards_GN - rewards_GN.mean(dim=1, keepdim=True)
+    if scale == "group":
+        centred_GN = centred_GN / (rewards_GN.std(dim=1, keepdim=True) + epsilon)
+    elif scale == "batch":
+        centred_GN = centred_GN / (rewards_B.std() + epsilon)
+    return centred_GN.flatten()
+
+
+@torch.no_grad()
+def leave_one_out(rewards_B: Tensor, group: int) -> Tensor:
+    """Rewards (B,) minus the mean of the other answers to the same prompt (RLOO)."""
+    rewards_GN = _groups(rewards_B, group)
+    others_GN = (rewards_GN.sum(dim=1, keepdim=True) - rewards_GN) / (group - 1)
+    return (rewards_GN - others_GN).flatten()
+
+
+def _groups(rewards_B: Tensor, group: int) -> Tensor:
+    if group < 2 or rewards_B.dim() != 1 or len(rewards_B) % group:
+        raise ValueError(f"rewards of shape {tuple(rewards_B.shape)} are not groups of {group} (at least 2)")
+    return rewards_B.view(-1, group)
+
+
+@torch.no_grad()
+def rewards_to_go(rewards_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The sum of a token's reward and of all that follow in its sequence, (B, T); 0 where masked."""
+    rewards_BT = torch.where(mask_BT.bool(), rewards_BT, 0.0)
+    return torch.where(mask_BT.bool(), rewards_BT.flip(1).cumsum(1).flip(1), 0.0)
 
 
 @torch.no_grad()

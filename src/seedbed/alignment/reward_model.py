@@ -19,6 +19,7 @@ from . import losses
 
 if TYPE_CHECKING:
     from ..tokenizers import Tokenizer
+    from .rollouts import Answer
 
 _OFFSET_FILE = "reward.json"
 _ROWS_AT_A_TIME = 64
@@ -58,6 +59,10 @@ class RewardModel(nn.Module):
             rows = order[start : start + _ROWS_AT_A_TIME]
             scores[rows] = self(pad_right([sequences[row] for row in rows], pad_id).to(device)).cpu().numpy()
         return scores
+
+    def reward(self, answers: Sequence[Answer]) -> np.ndarray:
+        """Scores of whole answers, as what reinforcement learning trains on."""
+        return self.score([one.sequence for one in answers])
 
     @torch.no_grad()
     def normalise(self, sequences: Sequence[np.ndarray]) -> tuple[float, float]:

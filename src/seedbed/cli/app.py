@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..core.console import error_console
 from ..core.errors import SeedbedError
-from . import curate, doctor, handover, index, inspect, plan, road, scaling, speak, tokenizer, train, use
+from . import align, curate, doctor, handover, index, inspect, plan, road, scaling, speak, tokenizer, train, use
 
 
 class _Commands(TyperGroup):
@@ -63,6 +63,7 @@ app.add_typer(curate.app, name="curate", rich_help_panel="The road")
 app.add_typer(tokenizer.app, name="tokenizer", rich_help_panel="The road")
 app.add_typer(index.app, name="index", rich_help_panel="The road")
 train.register(app)
+align.register(app)
 speak.register(app)
 use.register(app)
 handover.register(app)

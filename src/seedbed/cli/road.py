@@ -54,6 +54,8 @@ _KEYS = {
     "finetune": ("finetuning",),
     "reward": ("reward",),
     "ppo": ("ppo",),
+    "grpo": ("grpo",),
+    "dpo": ("dpo",),
     "encoder": ("encoder",),
     "index": ("index",),
 }

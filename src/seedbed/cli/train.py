@@ -1,4 +1,4 @@
-"""`seedbed finetune` and `seedbed align`: on a run's artifacts, or on a model and data of one's own."""
+"""`seedbed finetune`: on a run's artifacts, or on a model and data of one's own."""
 
 from __future__ import annotations
 
@@ -20,16 +20,9 @@ ModelOption = Annotated[
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where the result goes.", show_default=False)]
 RecipeOption = Annotated[str | None, typer.Option(help="demo, laptop, gpu or a YAML file.", show_default=False)]
 
-align_app = typer.Typer(
-    help="Alignment: a reward model from preferences, and a policy trained against it.", no_args_is_help=True
-)
-
 
 def register(app: typer.Typer) -> None:
     app.command("finetune", rich_help_panel="The road", cls=StageCommand)(finetune)
-    app.add_typer(align_app, name="align", rich_help_panel="The road")
-    align_app.command("reward", cls=StageCommand)(reward)
-    align_app.command("ppo", cls=StageCommand)(ppo)
 
 
 def finetune(
@@ -51,50 +44,18 @@ def finetune(
 
     values = parse_overrides(overrides or [])
     if run is not None:
-        _refuse_beside_run(model, data, method, out)
+        refuse_beside_run(model, data, method, out)
         run_stage("sft", run, recipe, values)
     else:
-        finetune_alone(*_own(model, data, out), method or "full", recipe or "demo", values)
+        finetune_alone(*own_inputs(model, data, out), method or "full", recipe or "demo", values)
 
 
-def reward(
-    run: RunOption = None,
-    model: ModelOption = None,
-    data: Annotated[
-        Path | None, typer.Option(help='JSONL: {"prompt", "chosen", "rejected"} a row.', show_default=False)
-    ] = None,
-    out: OutOption = None,
-    recipe: RecipeOption = None,
-    overrides: OverridesOption = None,
-) -> None:
-    """Train a reward model on preferences; a run makes them from its own answers, ranked by the gold reward."""
-    from ..pipeline import reward_alone, run_stage
-
-    values = parse_overrides(overrides or [])
-    if run is not None:
-        _refuse_beside_run(model, data, out)
-        run_stage("reward", run, recipe, values)
-    else:
-        reward_alone(*_own(model, data, out), recipe or "demo", values)
-
-
-def ppo(
-    run: Annotated[Path, typer.Option("--run", help="The run; its sft and reward stages must be there.")],
-    recipe: RecipeOption = None,
-    overrides: OverridesOption = None,
-) -> None:
-    """Train the policy by PPO against the reward model, with a KL penalty to where it began."""
-    from ..pipeline import run_stage
-
-    run_stage("policy", run, recipe, parse_overrides(overrides or []))
-
-
-def _refuse_beside_run(*others: object) -> None:
+def refuse_beside_run(*others: object) -> None:
     if any(one is not None for one in others):
         raise ConfigError("--run already says where model, data and result are", hint="Leave the others out.")
 
 
-def _own(model: Path | None, data: Path | None, out: Path | None) -> tuple[Path, Path, Path]:
+def own_inputs(model: Path | None, data: Path | None, out: Path | None) -> tuple[Path, Path, Path]:
     """Model, data and place for the result, all of which a command without a run needs."""
     if model is None or data is None or out is None:
         given = {"--model": model, "--data": data, "--out": out}

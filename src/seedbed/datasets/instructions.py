@@ -27,6 +27,8 @@ from .sentences import complete, paragraphs, plain, sections, split_sentences
 if TYPE_CHECKING:
     from ..tokenizers import Tokenizer
 
+Turns = tuple[tuple[str, str], ...]  # (role, content) of each message
+
 _DOES = ("What does `{}` do?", "What is `{}` for?", "Explain what `{}` does.", "Describe `{}`.")
 _IS = ("What is `{}`?", "Describe `{}`.", "Explain what `{}` is.")
 _TAKES = ("What are the parameters of `{}`?", "Which arguments does `{}` take?", "What do I pass to `{}`?")
@@ -206,7 +208,7 @@ def read_instructions(path: str | Path) -> Rows:
 
 def _parse(row: Row) -> Row:
     if "messages" in row:
-        messages = _checked(row["messages"])
+        messages = checked_messages(row["messages"])
     elif "instruction" in row:
         for key in ("instruction", "input", "output"):
             if not isinstance(row.get(key) or "", str):
@@ -223,7 +225,12 @@ def _parse(row: Row) -> Row:
     return {"messages": messages, "subject": row.get("subject"), "source": str(row.get("source", ""))}
 
 
-def _checked(messages: Any) -> list[dict[str, str]]:
+def checked_messages(messages: Any) -> list[dict[str, str]]:
+    """Messages whose roles and texts are in order.
+
+    Raises:
+        ValueError: what is wrong with them.
+    """
     if not isinstance(messages, list) or not messages:
         raise ValueError("'messages' is not a list of messages")
     for number, message in enumerate(messages, start=1):
@@ -274,11 +281,13 @@ def encode_instructions(rows: Iterable[Row], tokenizer: Tokenizer, context_lengt
     return EncodedInstructions(encoded, masks, too_long, without_answer)
 
 
-def encode_prompt(tokenizer: Tokenizer, question: str) -> np.ndarray:
-    """Token ids of one user turn up to where the assistant begins to answer, uint32 (n,)."""
+def encode_prompt(tokenizer: Tokenizer, prompt: str | Turns) -> np.ndarray:
+    """Token ids of one user turn, or of several turns, up to where the assistant begins to answer: uint32 (n,)."""
     from ..tokenizers import chat
 
-    return chat.encode(tokenizer, [{"role": "user", "content": question}], add_generation_prompt=True)[0]
+    turns = (("user", prompt),) if isinstance(prompt, str) else prompt
+    messages = [{"role": role, "content": content} for role, content in turns]
+    return chat.encode(tokenizer, messages, add_generation_prompt=True)[0]
 
 
 def question_of(row: Row) -> str | None:

@@ -1,14 +1,18 @@
 """Preference rows `{"prompt", "chosen", "rejected"}`: read from a file with checks, or made by ranking candidates.
 
+A prompt is a user's question, or a list of messages that ends with one. Labelled rows `{"prompt", "completion",
+"label"}` say of one answer whether it is good.
+
 B pairs, T tokens.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +20,16 @@ import torch
 from ..core.errors import DataError
 from ..core.ragged import Ragged
 from ..core.randomness import numpy_generator
-from .instructions import encode_prompt
+from .instructions import Turns, checked_messages, encode_prompt
 from .jsonl import Row, Rows, read_rows
 
 if TYPE_CHECKING:
     from ..tokenizers import Tokenizer
+
+
+BatchT = TypeVar("BatchT")
+
+_SIDES = ("chosen", "rejected")
 
 
 @dataclass(frozen=True)
@@ -35,12 +44,23 @@ class Candidate:
 def read_preferences(path: str | Path) -> Rows:
     """Rows of a user's JSONL; unusable ones (empty chosen, chosen equal to rejected) are in `.rejected`.
 
-    `chosen_ended` and `rejected_ended` (true if left out) say whether an answer ended by itself or was cut off.
+    Prompts are texts, lists of messages, ShareGPT's "conversations", or what "chosen" and "rejected" have in common
+    where these are whole conversations. `chosen_ended` and `rejected_ended` (true if left out) say whether an answer
+    ended by itself or was cut off.
 
     Raises:
         DataError: the file cannot be read or has no usable row.
     """
     return read_rows(path, parse_preference)
+
+
+def read_labelled(path: str | Path) -> Rows:
+    """Rows `{"prompt", "completion", "label"}`, or `{"messages", "label"}` whose last message is the answer.
+
+    Raises:
+        DataError: the file cannot be read or has no usable row.
+    """
+    return read_rows(path, parse_labelled)
 
 
 def parse_preference(row: Row) -> Row:
@@ -49,19 +69,94 @@ def parse_preference(row: Row) -> Row:
     Raises:
         ValueError: what is wrong with it.
     """
-    for key in ("prompt", "chosen", "rejected"):
-        if not isinstance(row.get(key), str):
-            raise ValueError(f"'{key}' is missing or not text")
-    if not row["prompt"].strip():
-        raise ValueError("empty prompt")
-    if not row["chosen"].strip():
+    row = _without_common_turns(row)
+    prompt = parse_prompt(row)
+    sides = {side: _answer(row, side) for side in ("chosen", "rejected")}
+    if not sides["chosen"].strip():
         raise ValueError("empty chosen")
-    ended = {f"{side}_ended": row.get(f"{side}_ended", True) for side in ("chosen", "rejected")}
+    ended = {f"{side}_ended": row.get(f"{side}_ended", True) for side in sides}
     if not all(isinstance(value, bool) for value in ended.values()):
         raise ValueError("'chosen_ended' and 'rejected_ended' are true or false")
-    if row["chosen"] == row["rejected"] and ended["chosen_ended"] == ended["rejected_ended"]:
+    if sides["chosen"] == sides["rejected"] and ended["chosen_ended"] == ended["rejected_ended"]:
         raise ValueError("chosen equals rejected")
-    return {"prompt": row["prompt"], "chosen": row["chosen"], "rejected": row["rejected"], **ended}
+    return {"prompt": prompt, **sides, **ended}
+
+
+def parse_labelled(row: Row) -> Row:
+    """A checked labelled row.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    if not isinstance(row.get("label"), bool):
+        raise ValueError("'label' is not true or false")
+    if "messages" in row and "completion" not in row:
+        *turns, last = checked_messages(row["messages"])
+        if last["role"] != "assistant":
+            raise ValueError("the last message is not the assistant's")
+        row = {**row, "prompt": turns, "completion": last["content"]}
+    completion = _answer(row, "completion")
+    if not completion.strip():
+        raise ValueError("empty completion")
+    return {"prompt": parse_prompt(row), "completion": completion, "label": row["label"]}
+
+
+def prompt_of(row: Row) -> str | Turns:
+    """A row's prompt as `encode_prompt` takes it: a text, or hashable turns."""
+    prompt = row["prompt"]
+    return prompt if isinstance(prompt, str) else tuple((one["role"], one["content"]) for one in prompt)
+
+
+def parse_prompt(row: Row) -> str | list[dict[str, str]]:
+    """A row's prompt, checked: a text where there is one user turn alone, else messages.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    prompt = row.get("prompt", row.get("conversations"))
+    if not isinstance(prompt, str):
+        if not isinstance(prompt, list):
+            raise ValueError("'prompt' is missing or not text")
+        messages = checked_messages([_message(one) for one in prompt])
+        if messages[-1]["role"] != "user":
+            raise ValueError("the prompt does not end with the user's turn")
+        if len(messages) > 1:
+            return messages
+        prompt = messages[0]["content"]
+    if not prompt.strip():
+        raise ValueError("empty prompt")
+    return prompt
+
+
+def _answer(row: Row, side: str) -> str:
+    answer: Any = row.get(side)
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    if isinstance(answer, dict):
+        answer = _message(answer).get("content")
+    if not isinstance(answer, str):
+        raise ValueError(f"'{side}' is missing or not text")
+    return answer
+
+
+def _message(value: Any) -> Any:
+    """A ShareGPT message `{"from", "value"}` as `{"role", "content"}`; anything else as it is."""
+    roles = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+    if isinstance(value, dict) and "from" in value and "role" not in value:
+        return {"role": roles.get(str(value["from"]), str(value["from"])), "content": value.get("value")}
+    return value
+
+
+def _without_common_turns(row: Row) -> Row:
+    """Two whole conversations that differ in their last message, as a prompt and two answers."""
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if "prompt" in row or "conversations" in row or not (isinstance(chosen, list) and isinstance(rejected, list)):
+        return row
+    if not len(chosen) == len(rejected) > 1:
+        return row
+    if chosen[:-1] != rejected[:-1]:
+        raise ValueError("'chosen' and 'rejected' answer different prompts")
+    return {**row, "prompt": chosen[:-1], "chosen": chosen[-1], "rejected": rejected[-1]}
 
 
 def rank_candidates(
@@ -96,14 +191,23 @@ def rank_candidates(
 
 @dataclass(frozen=True)
 class EncodedPreferences:
-    """Prompt and answer of both sides as token ids, Ragged over pairs; pairs beyond the context are counted."""
+    """Token ids of prompts and of two answers to each, Ragged over pairs; pairs beyond the context are counted.
 
+    Of labelled answers `chosen` is the answer, whatever its label, and `rejected` the answer to another prompt.
+    """
+
+    prompts: Ragged
     chosen: Ragged
     rejected: Ragged
     too_long: int
+    desirable: np.ndarray | None = None  # bool (pairs,): the labels of labelled answers
 
     def __len__(self) -> int:
-        return len(self.chosen)
+        return len(self.prompts)
+
+    def sequence(self, side: str, row: int) -> np.ndarray:
+        """Prompt and answer of one side, as one sequence."""
+        return np.concatenate([self.prompts[row], getattr(self, side)[row]])
 
 
 def encode_preferences(
@@ -114,25 +218,47 @@ def encode_preferences(
     Raises:
         DataError: no pair is left.
     """
-    chosen, rejected, too_long = [], [], 0
-    for row in rows:
-        prompt = encode_prompt(tokenizer, row["prompt"])
-        sides = [
-            np.concatenate(
-                [prompt, tokenizer.encode(row[side], parse_special=False), [end_id] if row[f"{side}_ended"] else []]
-            )
-            for side in ("chosen", "rejected")
-        ]
-        if max(map(len, sides)) > context_length:
-            too_long += 1
-        else:
-            chosen.append(sides[0])
-            rejected.append(sides[1])
-    if not chosen:
+    chosen, rejected = (
+        [_encode_answer(tokenizer, row[side], end_id if row[f"{side}_ended"] else None) for row in rows]
+        for side in _SIDES
+    )
+    return _encoded(list(zip(rows, chosen, rejected, strict=True)), tokenizer, context_length)
+
+
+def encode_labelled(rows: Sequence[Row], tokenizer: Tokenizer, context_length: int, end_id: int) -> EncodedPreferences:
+    """Encode labelled answers by the chat template, each beside the answer to the next prompt.
+
+    Raises:
+        DataError: no answer is left.
+    """
+    answers = [_encode_answer(tokenizer, row["completion"], end_id) for row in rows]
+    others = answers[1:] + answers[:1]
+    return _encoded(list(zip(rows, answers, others, strict=True)), tokenizer, context_length)
+
+
+def _encode_answer(tokenizer: Tokenizer, text: str, end_id: int | None) -> np.ndarray:
+    return np.concatenate([tokenizer.encode(text, parse_special=False), [] if end_id is None else [end_id]])
+
+
+def _encoded(
+    pairs: Sequence[tuple[Row, np.ndarray, np.ndarray]], tokenizer: Tokenizer, context_length: int
+) -> EncodedPreferences:
+    columns: tuple[list[np.ndarray], ...] = ([], [], [])
+    labels: list[bool] = []
+    for row, chosen, rejected in pairs:
+        prompt = encode_prompt(tokenizer, prompt_of(row))
+        if len(prompt) + max(len(chosen), len(rejected)) <= context_length:
+            for column, ids in zip(columns, (prompt, chosen, rejected), strict=True):
+                column.append(ids)
+            labels.append(row.get("label", True))
+    too_long = len(pairs) - len(labels)
+    if not labels:
         raise DataError(
             f"no preference pair can be trained on: {too_long} are longer than the context of {context_length} tokens"
         )
-    return EncodedPreferences(Ragged.from_rows(chosen), Ragged.from_rows(rejected), too_long)
+    prompts, chosen_rows, rejected_rows = (Ragged.from_rows(column) for column in columns)
+    desirable = np.array(labels) if "label" in pairs[0][0] else None
+    return EncodedPreferences(prompts, chosen_rows, rejected_rows, too_long, desirable)
 
 
 @dataclass(frozen=True)
@@ -150,7 +276,7 @@ class PairBatch:
         return PairBatch(self.chosen_BT.to(device), self.rejected_BT.to(device))
 
 
-class PreferenceBatches:
+class ShuffledPairs(ABC, Generic[BatchT]):
     """Endless batches of pairs, each epoch in an order drawn from (seed, epoch); resumed by one integer."""
 
     def __init__(self, pairs: EncodedPreferences, batch_size: int, pad_id: int, seed: int = 0) -> None:
@@ -165,30 +291,38 @@ class PreferenceBatches:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> PairBatch:
+    def __next__(self) -> BatchT:
         epoch, place = divmod(self._drawn, self.batches_per_epoch)
         if self._order[0] != epoch:
             self._order = (epoch, numpy_generator(self._seed, "preferences", epoch).permutation(len(self._pairs)))
         self._drawn += 1
         return self._collate(self._order[1][place * self._batch_size : (place + 1) * self._batch_size])
 
-    def once(self) -> Iterator[PairBatch]:
+    def once(self) -> Iterator[BatchT]:
         """Every pair once, in order. The state is not touched."""
         rows = np.arange(len(self._pairs))
         return (
             self._collate(rows[start : start + self._batch_size]) for start in range(0, len(rows), self._batch_size)
         )
 
-    def _collate(self, rows: np.ndarray) -> PairBatch:
-        sides = [[side[int(row)] for row in rows] for side in (self._pairs.chosen, self._pairs.rejected)]
-        width = max(len(ids) for side in sides for ids in side)
-        return PairBatch(*(pad_right(side, self._pad_id, width) for side in sides))
+    @abstractmethod
+    def _collate(self, rows: np.ndarray) -> BatchT:
+        """The batch of these pairs."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"drawn": self._drawn}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._drawn = int(state["drawn"])
+
+
+class PreferenceBatches(ShuffledPairs[PairBatch]):
+    """Batches for a reward model: both sides as whole sequences."""
+
+    def _collate(self, rows: np.ndarray) -> PairBatch:
+        sides = [[self._pairs.sequence(side, int(row)) for row in rows] for side in _SIDES]
+        width = max(len(ids) for side in sides for ids in side)
+        return PairBatch(*(pad_right(side, self._pad_id, width) for side in sides))
 
 
 def pad_right(rows: Sequence[np.ndarray], pad_id: int, width: int | None = None) -> torch.Tensor:

@@ -116,6 +116,11 @@ def add_adapter(model: ModelT, config: LoRAConfig, generator: torch.Generator | 
     return model
 
 
+def has_adapter(model: nn.Module) -> bool:
+    """Whether any layer of `model` has an adapter."""
+    return any(isinstance(module, LoRALinear) for module in model.modules())
+
+
 @contextmanager
 def disable_adapter(model: nn.Module) -> Iterator[None]:
     """Within, `model` computes what it did before `add_adapter`: a reference that costs no memory."""

@@ -8,8 +8,10 @@ from typing import Any
 
 from pydantic import Field
 
+from ..alignment.dpo import DPOConfig
+from ..alignment.grpo import GRPOConfig
 from ..alignment.ppo import PPOConfig
-from ..alignment.stages import RewardConfig
+from ..alignment.reward_stage import RewardConfig
 from ..core.config import Config, build, load_config, merge_overrides
 from ..core.errors import ConfigError
 from ..curation import CurationConfig
@@ -66,6 +68,8 @@ class Recipe(Config):
     finetuning: InstructConfig = InstructConfig()
     reward: RewardConfig = RewardConfig()
     ppo: PPOConfig = PPOConfig()
+    grpo: GRPOConfig = GRPOConfig()
+    dpo: DPOConfig = DPOConfig()
     encoder: ContrastiveConfig = ContrastiveConfig()
     index: IndexConfig = IndexConfig()
 

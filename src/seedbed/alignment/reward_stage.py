@@ -1,9 +1,8 @@
-"""The two stages of alignment: a reward model from preferences, and a policy from the reward model."""
+"""The stage that makes a reward model, from answers ranked by the gold reward or from people's preferences."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +11,27 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from ..core.artifacts import Workspace, write_atomically
+from ..core.artifacts import Workspace
 from ..core.config import Config
 from ..core.errors import DataError
 from ..core.randomness import derive_seed, numpy_generator, torch_generator
-from ..datasets.instructions import question_of
-from ..datasets.jsonl import Row, read_rows, write_rows
-from ..datasets.preferences import Candidate, EncodedPreferences, PreferenceBatches, encode_preferences, rank_candidates
+from ..datasets.instructions import Turns, question_of
+from ..datasets.jsonl import Row, write_rows
+from ..datasets.preferences import (
+    Candidate,
+    EncodedPreferences,
+    PreferenceBatches,
+    encode_preferences,
+    prompt_of,
+    rank_candidates,
+)
 from ..finetuning.instruct import HELD_OUT_ROWS, TRAIN_ROWS, load_decoder
-from ..models import Decoder, save_model
+from ..models import Decoder
 from ..training import Trainer, TrainerConfig
-from .ppo import ActorCritic, PPOConfig, PPOObjective, RolloutBatches
+from .questions import drawn, questions_of, rows_of, split_by_prompt
 from .reward_model import BradleyTerry, RewardModel, preference_metrics
 from .rewards import GoldConfig, gold_parts, gold_reward
-from .rollouts import Answer, describe_answers, freeze, mean_of, sample_answers
+from .rollouts import Answer, mean_of, sample_answers
 
 if TYPE_CHECKING:
     from ..tokenizers import Tokenizer
@@ -77,10 +83,10 @@ def train_reward_model(
     assert end_id is not None
     assert pad_id is not None
     if preferences is None:
-        rows, held_out_rows = _rows(sft, TRAIN_ROWS), _rows(sft, HELD_OUT_ROWS)
-        samples = _candidates(config, policy, tokenizer, _questions(rows), config.prompts, "train")
+        rows, held_out_rows = rows_of(sft, TRAIN_ROWS), rows_of(sft, HELD_OUT_ROWS)
+        samples = _candidates(config, policy, tokenizer, questions_of(rows), config.prompts, "train")
         held_out = _candidates(
-            config, policy, tokenizer, _questions(held_out_rows), config.held_out_prompts, "held-out"
+            config, policy, tokenizer, questions_of(held_out_rows), config.held_out_prompts, "held-out"
         )
         pairs = {
             "train": _ranked(config, samples, rows, "train"),
@@ -88,7 +94,7 @@ def train_reward_model(
         }
     else:
         pairs = split_by_prompt(preferences, config.held_out_share, config.seed)
-        asked = list(dict.fromkeys(row["prompt"] for row in pairs["train"]))
+        asked = list(dict.fromkeys(prompt_of(row) for row in pairs["train"]))
         samples = _candidates(config, policy, tokenizer, asked, config.prompts, "train")
     (workspace.path / "preferences").mkdir(exist_ok=True)
     for name, made in pairs.items():
@@ -120,99 +126,11 @@ def train_reward_model(
     }  # fmt: skip
 
 
-def split_by_prompt(rows: Sequence[Row], held_out_share: float, seed: int) -> dict[str, list[Row]]:
-    """`train` and `validation` rows of different prompts; which side a prompt falls on depends on it and the seed."""
-    limit = int(held_out_share * (1 << 63))
-    sides: dict[str, list[Row]] = {"train": [], "validation": []}
-    for row in rows:
-        sides["validation" if derive_seed(seed, "held-out", row["prompt"]) < limit else "train"].append(row)
-    return sides
-
-
-def align_ppo(config: PPOConfig, sft: Path, reward: Path, workspace: Workspace) -> dict[str, Any]:
-    """Train the fine-tuned model in `sft` by PPO against the reward model in `reward`; write policy and metrics.
-
-    `metrics.jsonl` has one row per iteration: of its rollout `gold` (never trained on) and its parts, `proxy`,
-    `reward`, `kl` (nats per answer, estimated), `kl_exact`, `kl_coefficient`, `entropy` (nats per token), `tokens`,
-    `distinct`, `value_explained_variance`, `sampler_gap`; of its updates `ratio`, `clipped`, `approximate_kl`,
-    `policy_loss`, `value_loss`, `gradient_norm` (means), and `first_ratio`, `first_clipped` of the first one.
-
-    Returns:
-        `before` and `after`: means over held-out questions of `gold`, its parts, `proxy`, `tokens`, `distinct`;
-        `gold_gain` and `gold_gain_error` (standard error over questions); `proxy_gain`; `kl`, `entropy` of the last
-        iteration; `iterations`.
-    """
-    from ..tokenizers import Tokenizer
-
-    tokenizer, policy, reward_model = Tokenizer.load(sft), load_decoder(sft), RewardModel.load(reward)
-    reference = load_decoder(sft)
-    freeze(reference)
-    freeze(reward_model)
-    prompts = _questions(_rows(sft, TRAIN_ROWS))
-    model = ActorCritic(policy, reward_model)
-    batches = RolloutBatches(config, model, reference, reward_model, tokenizer, prompts)
-    held_out = _questions(_rows(sft, HELD_OUT_ROWS))
-    asked = _drawn(held_out, config.evaluation_prompts, numpy_generator(config.seed, "evaluation"))
-    before, gold_before = _evaluate(config, reference, reward_model, tokenizer, asked)
-    steps = workspace.scratch / "steps.jsonl"
-    result = Trainer(
-        config.trainer(), model, PPOObjective(config), batches, scratch=workspace.scratch, metrics_path=steps,
-        evaluate=lambda _: batches.statistics, name="ppo",
-    ).run()  # fmt: skip
-    workspace.measurements.update(result.measurements)
-    rows = iteration_rows([json.loads(line) for line in steps.read_text().splitlines()])
-    write_atomically(workspace.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
-    policy.eval()
-    save_model(policy, workspace.path, tokenizer)
-    after, gold_after = _evaluate(config, policy, reward_model, tokenizer, asked)
-    gain = gold_after - gold_before
-    gain_error = float(gain.std(ddof=1) / len(gain) ** 0.5) if len(gain) > 1 else 0.0
-    return {
-        "before": before, "after": after,
-        "gold_gain": float(gain.mean()), "gold_gain_error": gain_error,
-        "proxy_gain": after["proxy"] - before["proxy"],
-        "iterations": config.iterations, "kl": rows[-1]["kl"], "entropy": rows[-1]["entropy"],
-        "first_ratio": rows[0]["first_ratio"], "first_clipped": rows[0]["first_clipped"],
-    }  # fmt: skip
-
-
-def iteration_rows(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """One row per iteration from the trainer's rows: a row per update, and after the last one the rollout's."""
-    updates: list[Mapping[str, float]] = []
-    merged: list[dict[str, float]] = []
-    for row in rows:
-        if "iteration" not in row:
-            updates.append(row)
-            continue
-        means = {
-            name: float(np.mean([one[name] for one in updates]))
-            for name in ("ratio", "clipped", "approximate_kl", "policy_loss", "value_loss", "gradient_norm")
-        }
-        first = {"first_ratio": updates[0]["ratio"], "first_clipped": updates[0]["clipped"]}
-        merged.append({**row, **means, **first, "learning_rate": updates[0]["learning_rate"]})
-        updates = []
-    return merged
-
-
-def _evaluate(
-    config: PPOConfig, model: Decoder, reward_model: RewardModel, tokenizer: Tokenizer, questions: Sequence[str]
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Means over `evaluation_samples` answers to each question, and the mean gold reward of each question."""
-    answers = sample_answers(
-        model, tokenizer, [question for question in questions for _ in range(config.evaluation_samples)],
-        temperature=config.temperature, max_new_tokens=config.max_new_tokens,
-        seed=derive_seed(config.seed, "evaluation"),
-    )  # fmt: skip
-    scores = reward_model.score([answer.sequence for answer in answers])
-    gold = np.array([answer.gold(config.gold)["gold"] for answer in answers])
-    return describe_answers(answers, scores, config.gold), gold.reshape(len(questions), -1).mean(axis=1)
-
-
 def _candidates(
-    config: RewardConfig, policy: Decoder, tokenizer: Tokenizer, questions: Sequence[str], most: int, name: str
+    config: RewardConfig, policy: Decoder, tokenizer: Tokenizer, questions: Sequence[str | Turns], most: int, name: str
 ) -> list[list[Answer]]:
     """`samples` answers to each of up to `most` of `questions`."""
-    questions = _drawn(questions, most, numpy_generator(config.seed, "candidates", name))
+    questions = drawn(questions, most, numpy_generator(config.seed, "candidates", name))
     answers = sample_answers(
         policy, tokenizer, [question for question in questions for _ in range(config.samples)],
         temperature=config.temperature, max_new_tokens=config.max_new_tokens,
@@ -227,7 +145,7 @@ def _ranked(config: RewardConfig, candidates: Sequence[Sequence[Answer]], rows: 
     generator = numpy_generator(config.seed, "pairs", name)
     pairs: list[Row] = []
     for answers in candidates:
-        prompt = answers[0].prompt
+        prompt = answers[0].question
         scored = [Candidate(one.text, one.ended, one.gold(config.gold)["gold"]) for one in answers]
         if prompt in own:
             scored.append(Candidate(own[prompt], True, gold_reward(gold_parts(prompt, own[prompt], True, config.gold))))
@@ -243,19 +161,3 @@ def _margins(model: nn.Module, pairs: EncodedPreferences, pad_id: int) -> np.nda
         chosen_B, rejected_B = model(torch.cat([batch.chosen_BT, batch.rejected_BT])).chunk(2)
         margins.append((chosen_B - rejected_B).numpy())
     return np.concatenate(margins)
-
-
-def _rows(sft: Path, name: str) -> list[Row]:
-    return read_rows(sft / name, lambda row: row).rows
-
-
-def _questions(rows: Sequence[Row]) -> list[str]:
-    """The different questions of single-turn rows, in order."""
-    questions = list(dict.fromkeys(question for row in rows if (question := question_of(row))))
-    if not questions:
-        raise DataError("no instruction row is a single question and answer: there is nothing to ask the policy")
-    return questions
-
-
-def _drawn(questions: Sequence[str], most: int, generator: np.random.Generator) -> list[str]:
-    return [questions[int(index)] for index in generator.permutation(len(questions))[:most]]

@@ -1,0 +1,63 @@
+"""Preference rows in the shapes that people have them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seedbed.datasets.preferences import (
+    parse_labelled,
+    parse_preference,
+    prompt_of,
+    read_labelled,
+    read_preferences,
+)
+
+_TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+_ANSWERS = {"chosen": "So.", "rejected": "No."}
+
+
+@pytest.mark.parametrize("row", [
+    {"prompt": "Why?", **_ANSWERS},
+    {"prompt": [{"role": "user", "content": "Why?"}], "chosen": [{"role": "assistant", "content": "So."}],
+     "rejected": [{"role": "assistant", "content": "No."}]},
+    {"conversations": [{"from": "human", "value": "Why?"}], "chosen": {"from": "gpt", "value": "So."},
+     "rejected": {"from": "gpt", "value": "No."}},
+    {"chosen": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}],
+     "rejected": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "No."}]},
+])  # fmt: skip
+def test_all_shapes_say_the_same(row: dict[str, Any]) -> None:
+    assert parse_preference(row) == {"prompt": "Why?", **_ANSWERS, "chosen_ended": True, "rejected_ended": True}
+
+
+def test_several_turns_are_kept() -> None:
+    parsed = parse_preference({"prompt": _TURNS, **_ANSWERS})
+    assert prompt_of(parsed) == (("system", "Be brief."), ("user", "Why?"))
+    labelled = parse_labelled({"messages": [*_TURNS, {"role": "assistant", "content": "So."}], "label": False})
+    assert labelled == {"prompt": _TURNS, "completion": "So.", "label": False}
+
+
+@pytest.mark.parametrize(("row", "message"), [
+    ({"prompt": "Why?", "chosen": "", "rejected": "No."}, "empty chosen"),
+    ({"prompt": "Why?", "chosen": "So.", "rejected": "So."}, "chosen equals rejected"),
+    ({"prompt": " ", **_ANSWERS}, "empty prompt"),
+    ({"prompt": [{"role": "assistant", "content": "Hm."}], **_ANSWERS}, "does not end with the user"),
+    ({"prompt": [{"role": "judge", "content": "Hm."}], **_ANSWERS}, "role 'judge'"),
+    ({"prompt": "Why?", "chosen": 3, "rejected": "No."}, "'chosen' is missing or not text"),
+    ({"chosen": [_TURNS[0], _TURNS[1]], "rejected": [_TURNS[1], _TURNS[1]]}, "different prompts"),
+])  # fmt: skip
+def test_bad_rows_say_what_is_wrong(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_preference(row)
+
+
+def test_real_files_are_read(shared_data: Callable[[str], Path]) -> None:
+    pairs = read_preferences(shared_data("preferences/dpo_en_demo.json"))
+    labelled = read_labelled(shared_data("preferences/kto_en_demo.json"))
+    for rows in (pairs, labelled):
+        assert len(rows.rows) + len(rows.rejected) == 300
+        assert len(rows.rejected) < 15, rows.reasons
+    assert any(isinstance(row["prompt"], list) for row in pairs.rows)
