@@ -11,6 +11,8 @@ from .core.artifacts import open_artifact
 from .core.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
+    from .embeddings.filters import Filter
+    from .embeddings.rerank import Reranker
     from .embeddings.search import Hit, Searcher
     from .generation import Sampling
     from .generation.voice import Reply, Voice
@@ -78,15 +80,45 @@ class Run:
         """Pieces of text as they are generated. A list of messages is a chat, which stage "base" cannot continue."""
         return self.voice(stage).ask(prompt, sampling)
 
-    def search(self, query: str, k: int = 5, mode: str = "hybrid") -> list[Hit]:
-        """The k best passages for `query`; mode "hybrid", "dense" or "bm25"."""
-        if self._searcher is None:
-            from .embeddings import SentenceEncoder
-            from .embeddings.search import Searcher
+    def search(
+        self,
+        query: str,
+        k: int = 5,
+        mode: str = "hybrid",
+        *,
+        filter: Filter | None = None,
+        rerank: Reranker | str | Path | None = None,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """The k best passages for `query`.
 
-            index = open_artifact(self.path / "index", "index")
-            self._searcher = Searcher.open(index.path, SentenceEncoder.load(self.path / "encoder"))
-        return self._searcher.search(query, k, mode)
+        Args:
+            mode: "hybrid", "dense" or "bm25"; "multivector" where the index was built with `index.multivector_bits`.
+            filter: which passages may be returned, as `embeddings.filters` says: "source ~ library/*".
+            rerank: "maxsim" for the encoder's own tokens, the folder of a cross-encoder or of a late-interaction
+                encoder, or a Reranker.
+            explain: say of each hit why it was found.
+        """
+        searcher = self.searcher(words_only=mode == "bm25" and rerank is None)
+        return searcher.search(query, k, mode, filter=filter, rerank=rerank, explain=explain)
+
+    def searcher(self, *, words_only: bool = False) -> Searcher:
+        """The run's search engine.
+
+        Args:
+            words_only: BM25 will do, so neither the encoder nor its vectors are opened if they are not yet.
+        """
+        from .embeddings.search import Searcher
+
+        if self._searcher is None or (self._searcher.encoder is None and not words_only):
+            index = open_artifact(self.path / "index", "index").path
+            if words_only:
+                self._searcher = Searcher.open(index, modes=("bm25",))
+            else:
+                from .embeddings import SentenceEncoder
+
+                self._searcher = Searcher.open(index, SentenceEncoder.load(self.path / "encoder"))
+        return self._searcher
 
     def voice(self, stage: str = "policy", **options: Any) -> Voice:
         """The model of a stage, to speak with: "base" goes on from texts, "sft" and "policy" answer. Options are the

@@ -14,8 +14,9 @@ from seedbed.datasets.pairs import cut_document, held_out_queries, make_pairs, n
 from seedbed.embeddings.build import IndexConfig, build_search_index, train_encoder
 from seedbed.embeddings.chunking import make_passages
 from seedbed.embeddings.contrastive import ContrastiveConfig, PairBatches
+from seedbed.embeddings.fusion import FusionConfig, fuse
 from seedbed.embeddings.initial import cooccurrence_vectors
-from seedbed.embeddings.search import FusionConfig, Searcher, fuse
+from seedbed.embeddings.search import Searcher
 from seedbed.embeddings.sentence import SentenceEncoder
 from seedbed.evaluation.retrieval import evaluate_search
 

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..core.console import error_console
 from ..core.errors import SeedbedError
-from . import align, curate, doctor, handover, index, inspect, plan, road, scaling, speak, tokenizer, train, use
+from . import align, curate, doctor, embed, handover, index, inspect, plan, road, scaling, speak, tokenizer, train, use
 
 
 class _Commands(TyperGroup):
@@ -70,4 +70,5 @@ handover.register(app)
 app.command(rich_help_panel="Plan")(plan.plan)
 app.add_typer(scaling.app, name="scaling", rich_help_panel="Plan")
 app.add_typer(inspect.app, name="inspect", rich_help_panel="Look")
+app.add_typer(embed.app, name="embed", rich_help_panel="Look")
 app.command(rich_help_panel="Look")(doctor.doctor)

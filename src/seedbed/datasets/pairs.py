@@ -18,6 +18,7 @@ from ..core.errors import DataError
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[^\sa-z])|\n\s*\n")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
+_COLUMNS = ["id", "text", "title", "source", "language", "metadata"]
 _SHORTEST_QUERY = 4  # words
 _LONGEST_QUERY = 40
 _FILE_SUFFIX = re.compile(r"\.(txt|md|rst|html?|jsonl|csv|parquet|gz|zip)$")
@@ -47,7 +48,7 @@ class Cut:
 
 
 def read_corpus(corpus: Path, split: str) -> list[dict[str, Any]]:
-    """The rows (id, text, title, source) of one split of a corpus artifact, in the order of its files.
+    """The rows (id, text, title, source, language, metadata) of one split of a corpus artifact, in its files' order.
 
     Raises:
         DataError: there is no such split.
@@ -59,7 +60,7 @@ def read_corpus(corpus: Path, split: str) -> list[dict[str, Any]]:
         raise DataError(f"the corpus has no split '{split}'", where=corpus)
     rows: list[dict[str, Any]] = []
     for file in files:
-        rows += parquet.read_table(file, columns=["id", "text", "title", "source"]).to_pylist()
+        rows += parquet.read_table(file, columns=_COLUMNS).to_pylist()
     return rows
 
 

@@ -18,7 +18,8 @@ from ..training.trainer import Trainer
 from .chunking import make_passages, token_counter
 from .contrastive import Contrastive, ContrastiveConfig, PairBatches, new_encoder
 from .heldout import SPLITS, choose_fusion, open_held_out
-from .search import BM25, DENSE, PASSAGES, SearchSettings, write_passages, write_settings
+from .passages import write_passages
+from .search import BM25, DENSE, PASSAGES, SearchSettings, write_settings
 from .sentence import SentenceEncoder, TruncationWarning
 
 

@@ -20,13 +20,15 @@ CountTokens = Callable[[Sequence[str]], Sequence[int]]
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of a document. `id` is the document's id with `#n`, n from 0."""
+    """A piece of a document. `id` is the document's id with `#n`, n from 0; `metadata` is the document's, as JSON."""
 
     id: str
     document: str
     title: str
     source: str
     text: str
+    language: str = ""
+    metadata: str = ""
 
     @property
     def searchable(self) -> str:
@@ -42,7 +44,7 @@ def make_passages(documents: Iterable[Mapping[str, Any]], count_tokens: CountTok
     """Passages of at most `max_tokens` tokens (a single word longer than that stays whole), in the documents' order.
 
     Args:
-        documents: with `id`, `title`, `source` and `text`.
+        documents: with `id`, `title`, `source` and `text`, and perhaps `language` and `metadata`.
         count_tokens: tokens of each of many texts.
     """
     listed = list(documents)
@@ -53,8 +55,11 @@ def make_passages(documents: Iterable[Mapping[str, Any]], count_tokens: CountTok
         sized = [(piece, next(counts)) for piece in paragraphs]
         for number, text in enumerate(_join(_fit(sized, count_tokens, max_tokens), max_tokens)):
             passages.append(
-                Passage(f"{document['id']}#{number}", document["id"], document["title"] or "", document["source"], text)
-            )
+                Passage(
+                    f"{document['id']}#{number}", document["id"], document["title"] or "", document["source"], text,
+                    document.get("language") or "", document.get("metadata") or "",
+                )
+            )  # fmt: skip
     return passages
 
 

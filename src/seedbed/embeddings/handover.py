@@ -17,11 +17,10 @@ from ..indexes import AnalyzerConfig, BM25Index, FlatIndex, HNSWIndex
 from ..indexes.handover import Agreement, Collection, Point, Sparse, agreement, hand_over
 from ..indexes.points import layout_of, points_of
 from .chunking import Passage
-from .search import BM25, DENSE, PASSAGES, Searcher, SearchSettings, write_passages, write_settings
+from .passages import FIELDS, NEEDED, write_passages
+from .search import BM25, DENSE, PASSAGES, Searcher, SearchSettings, write_settings
 
 DENSE_NAME, SPARSE_NAME = "dense", "bm25"
-
-_FIELDS = tuple(Passage.__dataclass_fields__)
 
 
 class _Graph(Config):
@@ -62,7 +61,7 @@ def export_search(
     searcher = Searcher.open(directory)
     assert searcher.dense is not None
     dense, words = searcher.dense, searcher.bm25
-    files = [(name, sha256_file(Path(directory) / name)) for name in (DENSE, BM25, PASSAGES)]
+    files = [(name, sha256_file(Path(directory) / searcher.settings.file(name))) for name in (DENSE, BM25, PASSAGES)]
     about = _About(
         source=fingerprint(files),
         passages=len(searcher.passages),
@@ -73,7 +72,7 @@ def export_search(
     layout = layout_of({DENSE_NAME: dense}, {SPARSE_NAME: words}, about=about.model_dump(mode="json"))
 
     def payload(number: int) -> dict[str, Any]:
-        return {name: getattr(searcher.passages[number], name) for name in _FIELDS}
+        return {name: getattr(searcher.passages[number], name) for name in FIELDS}
 
     points = points_of({DENSE_NAME: dense}, {SPARSE_NAME: words}, payload=payload)
     written = hand_over(points, layout, to, replace=replace, advance=advance)
@@ -85,7 +84,8 @@ def check_search(directory: str | Path, there: Collection, queries: int = 100, k
     searcher = Searcher.open(directory)
     assert searcher.dense is not None
     dense, words = searcher.dense, searcher.bm25
-    numbers = np.unique(np.linspace(0, len(searcher.passages) - 1, queries).astype(np.int64))
+    rows = np.unique(np.linspace(0, len(searcher.passages) - 1, queries).astype(np.int64))
+    numbers = searcher.passages.numbers[rows]
     flat = FlatIndex(dense.dim, dense.metric)
     flat.add(dense.vectors(dense.ids), dense.ids)
     vectors = dense.vectors(numbers)
@@ -149,9 +149,9 @@ def import_search(
 
 
 def _passage(point: Point, where: str) -> Passage:
-    values = [point.payload.get(name) for name in _FIELDS]
+    values = [point.payload.get(name, None if name in NEEDED else "") for name in FIELDS]
     if DENSE_NAME not in point.vectors or not all(isinstance(value, str) for value in values):
         raise DataError(
-            f"point {point.id} is no passage: its vector or one of {', '.join(_FIELDS)} is missing", where=where
+            f"point {point.id} is no passage: its vector or one of {', '.join(NEEDED)} is missing", where=where
         )
     return Passage(*map(str, values))

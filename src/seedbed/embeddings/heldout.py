@@ -16,7 +16,8 @@ import numpy as np
 from ..datasets.pairs import held_out_queries, read_corpus
 from ..indexes.base import Ids
 from .chunking import make_passages, token_counter
-from .search import FusionConfig, Mode, Searcher, fuse
+from .fusion import FusionConfig, fuse
+from .search import Mode, Searcher
 from .sentence import SentenceEncoder, TruncationWarning
 
 SPLITS = ("train", "validation", "test")

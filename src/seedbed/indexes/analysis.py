@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..core.config import Config
 from ..core.errors import ConfigError
@@ -64,6 +64,10 @@ class Analyzer:
                     known[word] = found
             terms.extend(found)
         return terms
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where the words stand that terms are made of: start and end of each."""
+        return (match.span() for match in _WORD.finditer(text))
 
     def _terms(self, word: str) -> tuple[str, ...]:
         if not self.config.identifiers:

@@ -1,0 +1,85 @@
+"""`seedbed embed`: what encoders are worth, for search and in themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..core.console import show, table
+from ..core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..evaluation.collections import Collection
+    from ..evaluation.search_comparison import Comparison
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def embed() -> None:
+    """Compare ways to search, and measure encoders' limits."""
+
+
+@app.command()
+def compare(
+    collection: Annotated[
+        Path,
+        typer.Argument(metavar="COLLECTION", help="A BEIR folder; or TREC's documents, with --queries, --judgements."),
+    ],
+    encoder: Annotated[Path, typer.Option(help="The folder of a sentence encoder.")],
+    queries: Annotated[Path | None, typer.Option(help="TREC's topics.", show_default=False)] = None,
+    judgements: Annotated[Path | None, typer.Option(help="TREC's qrels.", show_default=False)] = None,
+    split: Annotated[str, typer.Option(help="The split of a BEIR folder's judgements.")] = "test",
+    rerank: Annotated[
+        list[str] | None,
+        typer.Option(help="maxsim, or a folder of a late-interaction encoder or a cross-encoder; give it often.",
+                     show_default="maxsim"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures as JSON here.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+) -> None:  # fmt: skip
+    """Search a test collection by words, by vectors, by both, and ranked again; say which differences are certain."""
+    from ..embeddings import SentenceEncoder
+    from ..embeddings.rerank import open_reranker
+    from ..evaluation.search_comparison import compare_ways
+
+    read = _read(collection, queries, judgements, split)
+    model = SentenceEncoder.load(encoder)
+    again = None if rerank is None else [open_reranker(name, model) for name in rerank]
+    found = compare_ways(read, model, rerank=again, seed=seed)
+    _show_comparison(read, found)
+    if out is not None:
+        from ..core.artifacts import write_atomically
+        from ..core.errors import disk_errors
+        from ..core.json_files import json_bytes
+
+        with disk_errors(out):
+            write_atomically(out, json_bytes(found.to_json()))
+
+
+def _read(documents: Path, queries: Path | None, judgements: Path | None, split: str) -> Collection:
+    from ..evaluation.collections import read_beir, read_trec
+
+    if documents.is_dir():
+        if queries or judgements:
+            raise ConfigError("--queries and --judgements belong to TREC's files", where=documents)
+        return read_beir(documents, split)
+    if queries is None or judgements is None:
+        raise ConfigError(
+            "TREC's documents come with --queries and --judgements", where=documents, hint="Or name a BEIR folder."
+        )
+    return read_trec(documents, queries, judgements)
+
+
+def _show_comparison(collection: Collection, found: Comparison) -> None:
+    show(f"{len(collection.documents):,} documents, {len(collection.asked):,} queries with a relevant document")
+    names = list(found.ways[0].metrics)
+    rows = [(way.name, *(f"{way.metrics[name]:.3f}" for name in names)) for way in found.ways]
+    table(("way", *names), rows, title="Means over queries")
+    rows = [
+        (f"{second} − {first}", str(one), f"{one.p_value:.4f}", "" if one.certain else "not certain")
+        for (first, second), one in found.differences.items()
+    ]
+    table(("nDCG@10", "difference", "p", ""), rows, title="Paired bootstrap, 95% intervals")
