@@ -58,8 +58,8 @@ void Forward::attend(const Layer& layer, std::size_t number, const Task& task, W
   const float* values = cache_->values[number] + row * step + group * dim;
   float* scores = worker.scores.data();
   const auto score = [&](std::size_t first, std::size_t count, float* to) {
-    const Matrix matrix = {Format::Float32, reinterpret_cast<const std::byte*>(keys + first * step), count, dim, 4 * step};
-    kernels_->product({worker.queries.data(), padded, rows, matrix, nullptr, false, to, stride}, nullptr);
+    kernels_->product(
+        {worker.queries.data(), padded, rows, keys + first * step, step, count, dim, nullptr, false, to, stride});
   };
   if (kept) score(0, kept, scores);
   score(from, end - from, scores + kept);

@@ -29,21 +29,44 @@ void require(bool holds, const char* what) {
 class Weights {
  public:
   explicit Weights(Table array) : array_(std::move(array)) {
-    matrix_ = {Format::Float32, reinterpret_cast<const std::byte*>(array_.data()), array_.shape(0), array_.shape(1),
-               4 * array_.shape(1)};
+    matrix_ = {Format::Float32, reinterpret_cast<const std::byte*>(array_.data()), array_.shape(0), array_.shape(1)};
   }
   explicit Weights(Packed packed) : packed_(std::move(packed)) { matrix_ = packed_->matrix(); }
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
 
   const Matrix& matrix() const { return matrix_; }
-  std::size_t bytes() const { return matrix_.outputs * matrix_.stride; }
+  std::size_t bytes() const { return matrix_.bytes(); }
 
  private:
   Table array_;
   std::optional<Packed> packed_;
   Matrix matrix_;
 };
+
+nb::ndarray<nb::numpy, float, nb::ndim<2>> multiply(const Weights& self, const Table& rows) {
+  const Matrix& matrix = self.matrix();
+  require(rows.shape(1) == matrix.columns, "rows have another width than the weights");
+  const std::size_t count = rows.shape(0), padded = round_up(matrix.columns, kPadding);
+  float* out = new float[std::max<std::size_t>(1, count * matrix.outputs)];
+  const nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  {
+    const nb::gil_scoped_release release;
+    Buffer x(count * padded);
+    for (std::size_t r = 0; r < count; ++r) std::copy_n(rows.data() + r * matrix.columns, matrix.columns, x.data() + r * padded);
+    if (matrix.packed()) {
+      const simd::PanelKernel kernel = simd::panel_kernel(packing(matrix.format), simd::level());
+      const std::size_t stride = matrix.blocks() * kernel.row_bytes;
+      std::vector<std::byte> rounded(count * stride);
+      for (std::size_t r = 0; r < count; ++r) kernel.round(x.data() + r * padded, matrix.blocks(), rounded.data() + r * stride);
+      multiply_panels(kernel, rounded.data(), count, matrix, nullptr, false, out, matrix.outputs);
+    } else {
+      kernels(simd::level()).product({x.data(), padded, count, reinterpret_cast<const float*>(matrix.data), matrix.columns,
+                                      matrix.outputs, matrix.columns, nullptr, false, out, matrix.outputs});
+    }
+  }
+  return nb::ndarray<nb::numpy, float, nb::ndim<2>>(out, {count, matrix.outputs}, owner);
+}
 
 // The model and all arrays that it points into.
 class Step {
@@ -105,6 +128,10 @@ class Step {
     for (const Linear* one : {&layer.query, &layer.key, &layer.value, &layer.output, &layer.up, &layer.down})
       require(one->matrix.data, "a layer lacks a matrix");
     require(layer.attention_norm.weight && layer.feedforward_norm.weight, "a layer lacks a norm");
+    // What goes into them is prepared once.
+    for (const auto& [one, other] : {std::pair{&layer.query, &layer.key}, std::pair{&layer.query, &layer.value},
+                                     std::pair{&layer.up, layer.gate.matrix.data ? &layer.gate : &layer.up}})
+      require(one->matrix.format == other->matrix.format, "matrices of one input differ in format");
     layer.query_norm = vector(parts, "query_norm", s.head_dim);
     layer.key_norm = vector(parts, "key_norm", s.head_dim);
     layer.sinks = vector(parts, "sinks", s.heads);
@@ -233,13 +260,11 @@ void bind_decoder(nb::module_& m) {
              const Matrix& matrix = self.matrix();
              float* data = new float[std::max<std::size_t>(1, matrix.outputs * matrix.columns)];
              const nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
-             if (matrix.format == Format::Float32)
-               std::copy_n(reinterpret_cast<const float*>(matrix.data), matrix.outputs * matrix.columns, data);
-             else
-               kernels(simd::level()).unpack(matrix, matrix.columns, data, matrix.columns);
+             for (std::size_t n = 0; n < matrix.outputs; ++n) matrix.unpack(n, data + n * matrix.columns);
              return nb::ndarray<nb::numpy, float, nb::ndim<2>>(data, {matrix.outputs, matrix.columns}, owner);
            },
            "The weights that a step multiplies with, float32.")
+      .def("multiply", &multiply, "rows"_a, "The products (rows, outputs) of rows (rows, columns), as a step computes them.")
       .def_prop_ro("nbytes", &Weights::bytes);
   nb::class_<Step>(m, "DecoderStep")
       .def(nb::init<const nb::dict&>(), "shape"_a)

@@ -6,7 +6,7 @@
 namespace seedbed::decoder {
 namespace {
 
-constexpr std::size_t kShare = kPanelRows;  // outputs are shared out to threads in multiples of it
+constexpr std::size_t kFew = 4;  // rows that every thread prepares for itself
 
 // What thread `thread` of `threads` does of `count` pieces: [first, second).
 std::pair<std::size_t, std::size_t> share(std::size_t count, std::size_t thread, std::size_t threads,
@@ -14,6 +14,9 @@ std::pair<std::size_t, std::size_t> share(std::size_t count, std::size_t thread,
   const std::size_t steps = (count + step - 1) / step;
   return {std::min(count, steps * thread / threads * step), std::min(count, steps * (thread + 1) / threads * step)};
 }
+
+// How many pieces a matrix's outputs can be shared out in.
+std::size_t steps(const Matrix& matrix) { return (matrix.outputs + matrix.step() - 1) / matrix.step(); }
 
 void grow(Buffer& buffer, std::size_t count) {
   if (buffer.size() < count) buffer.assign(count, 0.0f);
@@ -30,7 +33,8 @@ void Forward::run(const Model& model, const Tokens& tokens, const Cache& cache, 
   wanted_ = wanted;
   out_ = logits;
   count_ = tokens.ids.size();
-  kernels_ = &kernels(simd::level());
+  level_ = simd::level();
+  kernels_ = &kernels(level_);
   Pool::shared().run(
       threads, [&](std::size_t found) { prepare(found); }, [&](std::size_t thread) { work(thread); });
 }
@@ -49,11 +53,14 @@ void Forward::prepare(std::size_t threads) {
   grow(mixed_, count_ * mixed_stride_);
   grow(wide_, count_ * wide_stride_);
   if (workers_.size() < threads) workers_.resize(threads);
-  const std::size_t columns = std::max({shape.width, queries, shape.intermediate});
-  for (std::size_t thread = 0; thread < threads; ++thread) {
-    grow(workers_[thread].normed, std::max(count_, wanted_.size()) * width_stride_);
-    grow(workers_[thread].scratch, scratch_floats(columns));
-  }
+  const std::size_t widest = std::max({width_stride_, mixed_stride_, wide_stride_ / 2});
+  const auto make_room = [&](Rows& rows, std::size_t count) {
+    grow(rows.normed, count * width_stride_);
+    const std::size_t bytes = count * widest * sizeof(float);  // rounded, a column takes no more
+    if (rows.rounded.size() < bytes) rows.rounded.resize(bytes);
+  };
+  for (std::size_t thread = 0; thread < threads; ++thread) make_room(workers_[thread].rows, kFew);
+  make_room(shared_, std::max(count_, wanted_.size()));
   if (next_task_.size() != model_->layers.size())
     next_task_ = std::vector<std::atomic<std::size_t>>(model_->layers.size());
   for (auto& next : next_task_) next.store(0, std::memory_order_relaxed);
@@ -85,23 +92,32 @@ void Forward::prepare(std::size_t threads) {
 void Forward::work(std::size_t thread) {
   embed(thread);
   barrier_->meet();
+  const auto rows_of = [](const Buffer& buffer, std::size_t stride) {
+    return [&buffer, stride](std::size_t row) { return buffer.data() + row * stride; };
+  };
   for (std::size_t number = 0; number < model_->layers.size(); ++number) {
     const Layer& layer = model_->layers[number];
-    const float* normed = normalise_all(layer.attention_norm, thread);
+    const Input normed =
+        input(count_, layer.query.matrix, thread, &layer.attention_norm, width_stride_, rows_of(x_, width_stride_));
     const std::array projections = {&layer.query, &layer.key, &layer.value};
-    project(projections, normed, width_stride_, count_, false, qkv_.data(), qkv_stride_, thread);
+    project(projections, normed, false, qkv_.data(), qkv_stride_, thread);
     barrier_->meet();
     place(layer, number, thread);
     barrier_->meet();
     attend(layer, number, thread);
     barrier_->meet();
+    const Input mixed =
+        input(count_, layer.output.matrix, thread, nullptr, mixed_stride_, rows_of(mixed_, mixed_stride_));
     const std::array output = {&layer.output};
-    project(output, mixed_.data(), mixed_stride_, count_, true, x_.data(), width_stride_, thread);
+    project(output, mixed, true, x_.data(), width_stride_, thread);
     barrier_->meet();
-    feed_forward(layer, thread);
+    const Input again =
+        input(count_, layer.up.matrix, thread, &layer.feedforward_norm, width_stride_, rows_of(x_, width_stride_));
+    feed_forward(layer, again, thread);
     barrier_->meet();
+    const Input wide = input(count_, layer.down.matrix, thread, nullptr, wide_stride_, rows_of(wide_, wide_stride_));
     const std::array down = {&layer.down};
-    project(down, wide_.data(), wide_stride_, count_, true, x_.data(), width_stride_, thread);
+    project(down, wide, true, x_.data(), width_stride_, thread);
     barrier_->meet();
   }
   if (!wanted_.empty()) logits(thread);
@@ -112,13 +128,7 @@ void Forward::embed(std::size_t thread) {
   const auto [from, to] = share(count_, thread, threads_);
   for (std::size_t token = from; token < to; ++token) {
     float* x = x_.data() + token * width_stride_;
-    Matrix row = model_->embedding;
-    row.data += static_cast<std::size_t>(tokens_.ids[token]) * row.stride;
-    row.outputs = 1;
-    if (row.format == Format::Float32)
-      std::copy_n(reinterpret_cast<const float*>(row.data), shape.width, x);
-    else
-      kernels_->unpack(row, shape.width, x, width_stride_);
+    model_->embedding.unpack(static_cast<std::size_t>(tokens_.ids[token]), x);
     if (!model_->positions) continue;
     const float* place = model_->positions + static_cast<std::size_t>(tokens_.positions[token]) * shape.width;
     for (std::size_t i = 0; i < shape.width; ++i) x[i] = x[i] * shape.embedding_scale + place[i];
@@ -133,73 +143,91 @@ void Forward::normalise(const Norm& norm, const float* x, float* out) const {
     kernels_->rms_norm(x, norm.weight, shape.epsilon, shape.width, out);
 }
 
-// Every thread normalises all tokens for itself, which takes less time than waiting for the others would.
-float* Forward::normalise_all(const Norm& norm, std::size_t thread) {
-  float* normed = workers_[thread].normed.data();
-  for (std::size_t token = 0; token < count_; ++token)
-    normalise(norm, x_.data() + token * width_stride_, normed + token * width_stride_);
-  return normed;
+// Rows (row(0) to row(rows - 1)) normalised if there is a norm, and rounded if the matrix is packed. Few rows every thread
+// prepares for itself, which takes less time than waiting for the others; of many each prepares its share.
+template <class Row>
+Forward::Input Forward::input(std::size_t rows, const Matrix& matrix, std::size_t thread, const Norm* norm,
+                              std::size_t stride, Row row) {
+  if (!norm && !matrix.packed()) return {row(0), stride, rows, nullptr};
+  const bool few = rows <= kFew;
+  Rows& to = few ? workers_[thread].rows : shared_;
+  const auto [from, end] = few ? std::pair{std::size_t{0}, rows} : share(rows, thread, threads_);
+  simd::PanelKernel kernel{};
+  std::size_t rounded_stride = 0;
+  if (matrix.packed()) {
+    kernel = simd::panel_kernel(packing(matrix.format), level_);
+    rounded_stride = matrix.blocks() * kernel.row_bytes;
+  }
+  for (std::size_t i = from; i < end; ++i) {
+    const float* x = row(i);
+    if (norm) {
+      float* normed = to.normed.data() + i * width_stride_;
+      normalise(*norm, x, normed);
+      x = normed;
+    }
+    if (matrix.packed()) kernel.round(x, matrix.blocks(), to.rounded.data() + i * rounded_stride);
+  }
+  if (!few) barrier_->meet();
+  return norm ? Input{to.normed.data(), width_stride_, rows, to.rounded.data()}
+              : Input{row(0), stride, rows, to.rounded.data()};
+}
+
+// Outputs [first, last) of one matrix; `y` is that of output 0.
+void Forward::multiply(const Linear& linear, std::size_t first, std::size_t last, const Input& input, bool add, float* y,
+                       std::size_t y_stride) const {
+  if (first >= last) return;
+  const Matrix matrix = linear.matrix.part(first, last);
+  const float* bias = linear.bias ? linear.bias + first : nullptr;
+  if (matrix.packed())
+    multiply_panels(simd::panel_kernel(packing(matrix.format), level_), input.rounded, input.rows, matrix, bias, add,
+                    y + first, y_stride);
+  else
+    kernels_->product({input.x, input.stride, input.rows, reinterpret_cast<const float*>(matrix.data), matrix.columns,
+                       matrix.outputs, matrix.columns, bias, add, y + first, y_stride});
 }
 
 // The thread's share of the outputs of `parts`, which lie beside each other in y.
-void Forward::project(std::span<const Linear* const> parts, const float* x, std::size_t x_stride, std::size_t rows,
-                      bool add, float* y, std::size_t y_stride, std::size_t thread) {
-  std::size_t all = 0;
-  for (const Linear* part : parts) all += part->matrix.outputs;
-  const auto [from, to] = share(all, thread, threads_, kShare);
-  std::size_t at = 0;
+void Forward::project(std::span<const Linear* const> parts, const Input& input, bool add, float* y,
+                      std::size_t y_stride, std::size_t thread) const {
+  std::size_t all = 0, at = 0;
+  for (const Linear* part : parts) all += steps(part->matrix);
+  const auto [from, to] = share(all, thread, threads_);
   for (const Linear* part : parts) {
-    const std::size_t outputs = part->matrix.outputs;
-    const std::size_t first = std::clamp(from, at, at + outputs) - at, last = std::clamp(to, at, at + outputs) - at;
-    if (first < last) {
-      Matrix matrix = part->matrix;
-      matrix.data += first * matrix.stride;
-      matrix.outputs = last - first;
-      kernels_->product({x, x_stride, rows, matrix, part->bias ? part->bias + first : nullptr, add, y + at + first,
-                         y_stride},
-                        workers_[thread].scratch.data());
-    }
-    at += outputs;
+    const Matrix& matrix = part->matrix;
+    const std::size_t count = steps(matrix), first = std::clamp(from, at, at + count) - at;
+    const std::size_t last = std::clamp(to, at, at + count) - at;
+    multiply(*part, first * matrix.step(), std::min(last * matrix.step(), matrix.outputs), input, add, y, y_stride);
+    at += count;
+    y += matrix.outputs;
   }
 }
 
-void Forward::feed_forward(const Layer& layer, std::size_t thread) {
+void Forward::feed_forward(const Layer& layer, const Input& input, std::size_t thread) {
   const Shape& shape = model_->shape;
-  const float* normed = normalise_all(layer.feedforward_norm, thread);
   const bool gated = layer.gate.matrix.data != nullptr;
-  const auto [from, to] = share(shape.intermediate, thread, threads_, kShare);
-  if (from == to) return;
-  const auto multiply = [&, from = from, to = to](const Linear& linear, float* y) {
-    Matrix matrix = linear.matrix;
-    matrix.data += from * matrix.stride;
-    matrix.outputs = to - from;
-    kernels_->product({normed, width_stride_, count_, matrix, linear.bias ? linear.bias + from : nullptr, false,
-                       y + from, wide_stride_},
-                      workers_[thread].scratch.data());
-  };
+  const auto [from, to] = share(shape.intermediate, thread, threads_, layer.up.matrix.step());
   float* up = wide_.data() + wide_stride_ / 2;  // beside the gate's
-  multiply(gated ? layer.gate : layer.up, wide_.data());
-  if (gated) multiply(layer.up, up);
-  for (std::size_t token = 0; token < count_; ++token)
+  multiply(gated ? layer.gate : layer.up, from, to, input, false, wide_.data(), wide_stride_);
+  if (gated) multiply(layer.up, from, to, input, false, up, wide_stride_);
+  for (std::size_t token = 0; token < count_ && from < to; ++token)
     kernels_->activate(shape.activation, wide_.data() + token * wide_stride_ + from,
                        gated ? up + token * wide_stride_ + from : nullptr, to - from);
 }
 
 void Forward::logits(std::size_t thread) {
   const Shape& shape = model_->shape;
-  float* normed = workers_[thread].normed.data();
-  for (std::size_t i = 0; i < wanted_.size(); ++i) {
-    float* row = normed + i * width_stride_;
-    normalise(model_->norm, x_.data() + static_cast<std::size_t>(wanted_[i]) * width_stride_, row);
-    if (shape.head_scale != 1)
-      for (std::size_t j = 0; j < shape.width; ++j) row[j] *= shape.head_scale;
-  }
+  const Input normed = input(wanted_.size(), model_->head.matrix, thread, &model_->norm, width_stride_, [&](std::size_t i) {
+    return x_.data() + static_cast<std::size_t>(wanted_[i]) * width_stride_;
+  });
   const std::array head = {&model_->head};
-  project(head, normed, width_stride_, wanted_.size(), false, out_, shape.vocabulary, thread);
-  if (shape.logit_soft_cap == 0) return;
-  const auto [from, to] = share(shape.vocabulary, thread, threads_, kShare);
-  for (std::size_t i = 0; i < wanted_.size(); ++i)
-    kernels_->soft_cap(out_ + i * shape.vocabulary + from, shape.logit_soft_cap, to - from);
+  project(head, normed, false, out_, shape.vocabulary, thread);
+  const auto [from, to] = share(shape.vocabulary, thread, threads_, model_->head.matrix.step());
+  for (std::size_t i = 0; i < wanted_.size() && from < to; ++i) {
+    float* own = out_ + i * shape.vocabulary;
+    if (shape.head_scale != 1)
+      for (std::size_t n = from; n < to; ++n) own[n] *= shape.head_scale;
+    if (shape.logit_soft_cap != 0) kernels_->soft_cap(own + from, shape.logit_soft_cap, to - from);
+  }
 }
 
 }  // namespace seedbed::decoder

@@ -79,26 +79,41 @@ class Forward {
   struct Task {  // attention of tokens [first, last) of one row, heads [head, head + heads) of one group
     std::size_t first, last, head, heads;
   };
+  // Rows that go into a product: as they are, and rounded where the weights are packed.
+  struct Rows {
+    Buffer normed;
+    std::vector<std::byte, tokenizer::HugePages<std::byte>> rounded;
+  };
+  struct Input {
+    const float* x;
+    std::size_t stride, rows;
+    const std::byte* rounded;
+  };
   struct Worker {
-    Buffer normed, scratch, queries, scores, shares;
+    Rows rows;
+    Buffer queries, scores, shares;
   };
 
   void prepare(std::size_t threads);
   void work(std::size_t thread);
   void embed(std::size_t thread);
   void normalise(const Norm& norm, const float* x, float* out) const;
-  float* normalise_all(const Norm& norm, std::size_t thread);
-  void project(std::span<const Linear* const> parts, const float* x, std::size_t x_stride, std::size_t rows, bool add,
-               float* y, std::size_t y_stride, std::size_t thread);
+  template <class Row>
+  Input input(std::size_t rows, const Matrix& matrix, std::size_t thread, const Norm* norm, std::size_t stride, Row row);
+  void multiply(const Linear& linear, std::size_t first, std::size_t last, const Input& input, bool add, float* y,
+                std::size_t y_stride) const;
+  void project(std::span<const Linear* const> parts, const Input& input, bool add, float* y, std::size_t y_stride,
+               std::size_t thread) const;
   void place(const Layer& layer, std::size_t number, std::size_t thread);
   void attend(const Layer& layer, std::size_t number, std::size_t thread);
   void attend(const Layer& layer, std::size_t number, const Task& task, Worker& worker);
-  void feed_forward(const Layer& layer, std::size_t thread);
+  void feed_forward(const Layer& layer, const Input& input, std::size_t thread);
   void logits(std::size_t thread);
 
   std::mutex mutex_;
   // Of the pass under way.
   const Model* model_ = nullptr;
+  simd::Level level_ = simd::Level::Scalar;
   const Kernels* kernels_ = nullptr;
   const Cache* cache_ = nullptr;
   Tokens tokens_;
@@ -111,6 +126,7 @@ class Forward {
   std::optional<Barrier> barrier_;
 
   Buffer x_, qkv_, mixed_, wide_;  // grown, never shrunk; paddings stay zero
+  Rows shared_;
   std::vector<Worker> workers_;
 };
 

@@ -10,11 +10,13 @@ namespace seedbed::decoder {
 
 enum class Activation { Silu = 0, Gelu = 1, GeluTanh = 2, Relu = 3, Relu2 = 4 };
 
-// y[r * y_stride + n] = bias[n] + sum over k of x[r * x_stride + k] * matrix[n][k], added to what is there with `add`.
+// y[r * y_stride + n] = bias[n] + sum over k of x[r * x_stride + k] * weights[n * stride + k], added to what is there with
+// `add`.
 struct Product {
-  const float* x;  // rows padded with zeros to kPadding, or to the matrix's columns in whole registers of float32
+  const float* x;  // rows padded with zeros to whole registers
   std::size_t x_stride, rows;
-  Matrix matrix;
+  const float* weights;
+  std::size_t stride, outputs, columns;
   const float* bias;  // or null
   bool add;
   float* y;
@@ -22,10 +24,7 @@ struct Product {
 };
 
 struct Kernels {
-  // `scratch` holds scratch_floats(columns).
-  void (*product)(const Product& product, float* scratch);
-  // Rows of a packed matrix as float32, `columns` of each.
-  void (*unpack)(const Matrix& matrix, std::size_t columns, float* out, std::size_t stride);
+  void (*product)(const Product& product);
   void (*rms_norm)(const float* x, const float* weight, float epsilon, std::size_t width, float* out);
   void (*layer_norm)(const float* x, const float* weight, const float* bias, float epsilon, std::size_t width, float* out);
   // values = activation(values), times `up` unless it is null.
@@ -40,12 +39,6 @@ struct Kernels {
               std::size_t value_stride, std::size_t count, std::size_t width, const float* scales, float* out,
               std::size_t out_stride);
 };
-
-inline constexpr std::size_t kScratch = std::size_t{1} << 16;
-inline constexpr std::size_t kPanelRows = 24;  // a multiple of every tile's outputs
-inline std::size_t scratch_floats(std::size_t columns) {
-  return kScratch + (kPanelRows + 1) * round_up(columns, kPadding);
-}
 
 const Kernels& kernels(simd::Level level);
 

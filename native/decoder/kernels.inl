@@ -178,6 +178,6 @@ SEEDBED_TARGET void mix(const float* weights, std::size_t weight_stride, std::si
 
 }  // namespace
 
-const Kernels kKernels = {product, unpack, rms_norm, layer_norm, activate, rotate, soft_cap, exponentials, mix};
+const Kernels kKernels = {product, rms_norm, layer_norm, activate, rotate, soft_cap, exponentials, mix};
 
 }  // namespace seedbed::decoder::SEEDBED_NAMESPACE

@@ -61,6 +61,15 @@ Level supported() {
   return value;
 }
 
+bool has_bfloat16() {
+#if defined(__x86_64__)
+  static const bool value = supported() >= Level::Avx512Vnni && __builtin_cpu_supports("avx512bf16");
+  return value;
+#else
+  return false;
+#endif
+}
+
 Level level() { return current().load(std::memory_order_relaxed); }
 
 bool set_level(const std::string& text) {

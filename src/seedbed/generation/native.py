@@ -47,15 +47,17 @@ def native_supports(model: nn.Module) -> bool:
 
 
 class NativeStep:
-    """A forward pass in native code, equal to `Decoder.forward` up to the order of sums; a row's logits do not depend,
-    bit for bit, on the other rows, on how many tokens come at once or on the threads. What native code does not serve
-    (a cache with a ring or of another precision, a model that has got adapters since) goes through PyTorch.
+    """A forward pass in native code, in float32 equal to `Decoder.forward` up to the order of sums; a row's logits do
+    not depend, bit for bit, on the other rows, on how many tokens come at once or on the threads. What native code does
+    not serve (a cache with a ring or of another precision, a model that has got adapters since) goes through PyTorch.
 
     Args:
         model: one that `native_supports`.
         weights: "float32" reads the model's parameters where they lie; "bfloat16", "int8" and "int4" pack a copy of the
-            matrices, which is made anew when a prompt comes after the parameters have changed. Sums are in float32.
-            int8 is GGUF's Q8_0 (blocks of 32, a float16 scale each); int4 its Q4_0, with embedding and head in int8.
+            matrices, which is made anew when a prompt comes after the parameters have changed. int8 is GGUF's Q8_0
+            (blocks of 32, a float16 scale each); int4 its Q4_0, with embedding and head in int8. What goes into a
+            product with packed weights is rounded as well, to bfloat16 or to int8 in blocks of 32, as llama.cpp does
+            it; sums are in float32.
     """
 
     cache_dtype = torch.float32
