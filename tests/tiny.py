@@ -55,5 +55,8 @@ def contents(run: Path) -> dict[str, bytes]:
     return {
         file.relative_to(run).as_posix(): file.read_bytes()
         for file in sorted(run.rglob("*"))
-        if file.is_file() and file.name != "manifest.json" and file.parent.name != "report" and file.suffix != ".lock"
+        if file.is_file()
+        and file.name not in ("manifest.json", "measurements.jsonl")
+        and file.parent.name != "report"
+        and file.suffix != ".lock"
     }

@@ -31,6 +31,7 @@ from .files import write_atomically as write_atomically
 MANIFEST = "manifest.json"
 _KEY = ".key.json"
 _SCRATCH = ".scratch"
+_OF_THE_CLOCK = ("measurements.jsonl", "tensorboard")  # files and folders that differ between equal runs
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _seal(path: Path, workspace: Workspace, key: dict[str, Any], metrics: dict[s
     files = {
         file.relative_to(workspace.path).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
         for file in sorted(workspace.path.rglob("*"))
-        if file.is_file() and file.name != _KEY
+        if file.is_file() and file.name != _KEY and file.relative_to(workspace.path).parts[0] not in _OF_THE_CLOCK
     }
     identity = {**key, "files": files, "metrics": metrics}
     manifest = {

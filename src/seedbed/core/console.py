@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console(highlight=False)
+from .processes import is_first
+
+console = Console(highlight=False, quiet=not is_first())  # of several processes one speaks
 error_console = Console(stderr=True, highlight=False)
 
 _SECONDS_BETWEEN_LINES = 10.0

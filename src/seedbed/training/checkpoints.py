@@ -1,8 +1,9 @@
 """Checkpoints of a training run: PyTorch's distributed format, complete or not there, checked when read.
 
 A checkpoint is a folder `step-00000100`: the tensors as torch.distributed.checkpoint writes them, and `checksums.json`
-with the sha256 of each of these files. It is written beside its place and renamed. One that is damaged is passed over
-for the one before it, which is why two are kept.
+with the sha256 of each of these files. It is written beside its place and renamed, by a thread, while training goes on
+with the next steps. One that is damaged is passed over for the one before it, which is why two are kept; so are those
+that the caller pins. Several processes write each its own part, and any number of them can read it again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,12 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.tensor import DTensor
 
+from ..core import processes
 from ..core.artifacts import sha256_file, write_atomically
 from ..core.console import show
+from ..core.errors import ResourceError
 
 _CHECKSUMS = "checksums.json"
 _VALUES = "values"
@@ -31,38 +37,100 @@ State = dict[str, Any]
 
 
 class Checkpoints:
-    """The checkpoints in one folder."""
+    """The checkpoints in one folder, which all processes of the run see."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._group = processes.background_group()
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[None] | None = None
 
-    def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Write a nested mapping of tensors and JSON values, then drop all but the newest checkpoints."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        place = self._folder / f"step-{step:08d}"
-        temporary = self._folder / f".{place.name}.writing"
-        for leftover in self._folder.glob(".*.writing"):
-            shutil.rmtree(leftover)
+    def save(self, step: int, state: Mapping[str, Any], pinned: Collection[int] = ()) -> None:
+        """Copy a nested mapping of tensors and JSON values, and begin to write it. When it stands, all checkpoints but
+        the newest two and those of the steps `pinned` go.
+
+        Raises:
+            ResourceError: the one before could not be written; those before it are as they were.
+        """
+        self.wait()
+        temporary = self._folder / f".{self._place(step).name}.writing"
+        if processes.is_first():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self._folder.glob(".*.writing"):
+                shutil.rmtree(leftover)
+            temporary.mkdir()
+        processes.agree(None)  # the folder is there
         with _quiet():
-            dcp.save(_flatten(state), storage_writer=dcp.FileSystemWriter(temporary, sync_files=False), no_dist=True)
-        checksums = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
-        write_atomically(temporary / _CHECKSUMS, json.dumps(checksums).encode())
+            written = dcp.async_save(
+                _flatten(state), storage_writer=dcp.FileSystemWriter(temporary, sync_files=False),
+                process_group=self._group, no_dist=self._group is None,
+            )  # fmt: skip
+        assert isinstance(written, Future)
+        self._pending = self._thread.submit(self._finish, written, temporary, step, {*pinned})
+
+    def wait(self) -> None:
+        """Until what is being written stands. Raises as `save`."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _finish(self, written: Future[Any], temporary: Path, step: int, pinned: set[int]) -> None:
+        try:
+            written.result()
+            if not processes.is_first():
+                return
+            checksums = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
+            write_atomically(temporary / _CHECKSUMS, json.dumps(checksums).encode())
+        except BaseException as error:  # torch's errors of checkpoints are no Exception
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise ResourceError(
+                f"the checkpoint of step {step} could not be written ({_last_line(error)})", where=self._folder,
+                hint="Those before it are kept. Free some space and start the run again: it goes on from the last one.",
+            ) from error  # fmt: skip
+        place = self._place(step)
         shutil.rmtree(place, ignore_errors=True)
         temporary.rename(place)
-        for old in self._places()[:-_KEPT]:
-            shutil.rmtree(old)
+        kept = {*self.steps()[-_KEPT:], *pinned}
+        for old in self.steps():
+            if old not in kept:
+                shutil.rmtree(self._place(old))
 
-    def load_newest(self) -> State | None:
-        """The newest checkpoint that is whole, or None."""
-        for place in reversed(self._places()):
-            if _is_whole(place):
-                return _load(place)
-            show(f"  {place.name} is damaged: going back to the checkpoint before it", style="yellow")
-            shutil.rmtree(place)
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints that stand, in order."""
+        return sorted(int(place.name.removeprefix("step-")) for place in self._folder.glob("step-*"))
+
+    def load_newest(self, model: nn.Module | None = None) -> State | None:
+        """The newest checkpoint that is whole, or None. Parameters of `model` that are spread over processes, and what
+        the optimizer holds for them, come spread likewise."""
+        for step in reversed(processes.agree(self.steps())):
+            if processes.agree(_is_whole(self._place(step)) if processes.is_first() else None):
+                return self.load(step, model)
+            show(f"  {self._place(step).name} is damaged: going back to the checkpoint before it", style="yellow")
+            if processes.is_first():
+                shutil.rmtree(self._place(step))
         return None
 
-    def _places(self) -> list[Path]:
-        return sorted(self._folder.glob("step-*"))
+    def load(self, step: int, model: nn.Module | None = None) -> State:
+        reader = dcp.FileSystemReader(self._place(step))
+        spread = (
+            {} if model is None else {key: one for key, one in model.named_parameters() if isinstance(one, DTensor)}
+        )
+        flat = {
+            key: _empty(key, one, spread)
+            for key, one in reader.read_metadata().state_dict_metadata.items()
+            if isinstance(one, TensorStorageMetadata)
+        }
+        with _quiet():
+            dcp.load(flat, storage_reader=reader, process_group=self._group, no_dist=self._group is None)
+        return _unflatten(flat)
+
+    def _place(self, step: int) -> Path:
+        return self._folder / f"step-{step:08d}"
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def _is_whole(place: Path) -> bool:
@@ -73,22 +141,17 @@ def _is_whole(place: Path) -> bool:
         return False
 
 
-def _load(place: Path) -> State:
-    reader = dcp.FileSystemReader(place)
-    described = reader.read_metadata().state_dict_metadata
-    flat = {
-        key: torch.empty(one.size, dtype=one.properties.dtype)
-        for key, one in described.items()
-        if isinstance(one, TensorStorageMetadata)
-    }
-    with _quiet():
-        dcp.load(flat, storage_reader=reader, no_dist=True)
-    return _unflatten(flat)
+def _empty(key: str, described: TensorStorageMetadata, spread: Mapping[str, DTensor]) -> Tensor:
+    """Where a tensor of a checkpoint is read into: a parameter's name stands second in the path of all that is its."""
+    like = None if key == _VALUES else spread.get(json.loads(key)[1])
+    if like is None or like.shape != described.size:
+        return torch.empty(described.size, dtype=described.properties.dtype)
+    return torch.empty_like(like, dtype=described.properties.dtype)
 
 
-def _flatten(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def _flatten(state: Mapping[str, Any]) -> dict[str, Any]:
     """Tensors under the JSON of their path; all other values together as one tensor of JSON text."""
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Any] = {}
 
     def walk(value: Any, path: tuple[str, ...]) -> Any:
         if isinstance(value, Tensor):
@@ -134,10 +197,10 @@ def load_optimizer_state(model: nn.Module, optimizers: list[torch.optim.Optimize
             owners[parameter].state[parameter] = on_device
 
 
-class _quiet(warnings.catch_warnings):
+@contextmanager
+def _quiet() -> Iterator[None]:
     """PyTorch warns and logs at each save that there is one process: here that is meant."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.distributed.checkpoint").setLevel(logging.ERROR)
+        yield

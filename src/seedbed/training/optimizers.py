@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ConfigError
+from .parallelism import local, part_of, whole
 
 OptimizerName = Literal["muon", "adamw"]
 
@@ -59,10 +60,14 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     by_shape[parameter.shape].append(parameter)
             for shape, parameters in by_shape.items():
-                updates = orthogonalize(torch.stack([self._momentum(one, group["momentum"]) for one in parameters]))
+                # Of a matrix that is spread over processes each orthogonalises the whole and keeps its part.
+                momenta = [whole(self._momentum(one, group["momentum"])) for one in parameters]
+                updates = orthogonalize(torch.stack(momenta)).unbind()
+                mine = [local(one) for one in parameters]
                 scale = group["lr"] * _ADAMW_RMS * max(shape) ** 0.5
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(parameters, list(updates.unbind()), alpha=-scale)
+                torch._foreach_mul_(mine, 1 - group["lr"] * group["weight_decay"])
+                parts = [part_of(update, one) for update, one in zip(updates, parameters, strict=True)]
+                torch._foreach_add_(mine, parts, alpha=-scale)
 
     def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
         state, gradient = self.state[parameter], parameter.grad
