@@ -152,6 +152,37 @@ def explain(
         show(f"Report: {out / 'index.html'}", style="bold")
 
 
+@app.command()
+def update(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the documents lie.")],
+    index: Annotated[Path, typer.Option("--index", help="The index's folder; begun if it is not there.")],
+    encoder: Annotated[
+        Path | None, typer.Option(help="A sentence encoder's folder, for vectors.", show_default=False)
+    ] = None,
+    sparse: Annotated[Path | None, typer.Option(help="A sparse encoder's folder.", show_default=False)] = None,
+    multivector: Annotated[
+        Path | None, typer.Option(help="A late-interaction encoder's folder.", show_default=False)
+    ] = None,
+) -> None:
+    """Bring an index up to date with a folder: add what is new, index anew what has changed, forget what has gone."""
+    from ..embeddings.indexing import Encoders
+    from ..embeddings.update import update_index
+    from .use import load_encoders
+
+    given = load_encoders(encoder, sparse, multivector)
+    done = update_index(folder, index, Encoders(*given))
+    show(
+        f"{done.added:,} added, {done.changed:,} changed, {done.removed:,} removed, {done.unchanged:,} unchanged; "
+        f"{done.passages:,} passages"
+    )
+    if done.truncated:
+        show(f"  {done.truncated:,} texts were longer than an encoder reads, and cut", style="yellow")
+    for one in done.rejected[:10]:
+        show(f"  left out: {one.source}: {one.detail}", style="yellow")
+    if len(done.rejected) > 10:
+        show(f"  and {len(done.rejected) - 10:,} more", style="yellow")
+
+
 def _show_choice(choice: Choice) -> None:
     if choice.measured_on < choice.count:
         show(

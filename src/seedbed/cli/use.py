@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from ..core.console import show, table
 from ..core.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
+    from ..embeddings import MultiVectorEncoder, SentenceEncoder, SparseEncoder
     from ..embeddings.search import Hit, Searcher
     from ..run import Run
 
@@ -98,21 +99,24 @@ def open_searcher(
     """The search engine of an index folder with the encoders in these folders."""
     from ..embeddings.search import Searcher
 
-    encoders: dict[str, Any] = {}
-    if encoder is not None:
-        from ..embeddings import SentenceEncoder
+    dense, learned, many = load_encoders(encoder, sparse, multivector)
+    modes = (mode,) if mode else None if dense or learned or many else ("bm25",)
+    return Searcher.open(index, dense, sparse_encoder=learned, multivector_encoder=many, modes=modes)
 
-        encoders["encoder"] = SentenceEncoder.load(encoder)
-    if sparse is not None:
-        from ..embeddings import SparseEncoder
 
-        encoders["sparse_encoder"] = SparseEncoder.load(sparse)
-    if multivector is not None:
-        from ..embeddings import MultiVectorEncoder
+def load_encoders(
+    dense: Path | None, sparse: Path | None, multivector: Path | None
+) -> tuple[SentenceEncoder | None, SparseEncoder | None, MultiVectorEncoder | None]:
+    """The encoders in these folders. PyTorch is imported where there is one."""
+    if not (dense or sparse or multivector):
+        return None, None, None
+    from ..embeddings import MultiVectorEncoder, SentenceEncoder, SparseEncoder
 
-        encoders["multivector_encoder"] = MultiVectorEncoder.load(multivector)
-    modes = (mode,) if mode else None if encoders else ("bm25",)
-    return Searcher.open(index, modes=modes, **encoders)
+    return (
+        SentenceEncoder.load(dense) if dense else None,
+        SparseEncoder.load(sparse) if sparse else None,
+        MultiVectorEncoder.load(multivector) if multivector else None,
+    )
 
 
 def show_hit(rank: int, hit: Hit, width: int) -> None:

@@ -7,43 +7,19 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from ..core.artifacts import Workspace
-from ..core.config import Config
 from ..core.errors import DataError
 from ..datasets.pairs import make_pairs, read_corpus
-from ..indexes import AnalyzerConfig, BM25Index, HNSWIndex
+from ..indexes import HNSWIndex, MultiVectorIndex
 from ..training.trainer import Trainer
-from .chunking import make_passages, token_counter
+from .chunking import Passage, make_passages, token_counter
 from .contrastive import Contrastive, ContrastiveConfig, PairBatches, new_encoder
 from .heldout import SPLITS, choose_fusion, open_held_out
+from .indexing import IndexConfig, new_indexes
 from .passages import write_passages
-from .search import BM25, DENSE, PASSAGES, SearchSettings, write_settings
+from .rerank import token_vectors
+from .search import BM25, DENSE, MULTIVECTOR, PASSAGES, SearchSettings, write_settings
 from .sentence import SentenceEncoder, TruncationWarning
-
-
-class IndexConfig(Config):
-    """How passages are cut and indexed."""
-
-    passage_tokens: int = Field(160, ge=8, description="most tokens of a passage")
-    k1: float = Field(1.2, ge=0, description="BM25: how slowly repetitions saturate")
-    b: float = Field(0.75, ge=0, le=1, description="BM25: how much long passages are discounted")
-    # Documentation is full of names, which the lightest stemmer leaves alone; on prose "english" ranks better.
-    analyzer: AnalyzerConfig = AnalyzerConfig(stemmer="plural")
-    m: int = Field(16, ge=2, le=512, description="HNSW: links of a passage on each layer")
-    ef_construction: int = Field(200, ge=1, description="HNSW: candidates weighed when a passage is linked in")
-    ef: int = Field(128, ge=1, description="HNSW: candidates kept while searching")
-    dense_weights: tuple[float, ...] = Field(
-        (0.2, 0.3, 0.4, 0.5, 0.6), min_length=1, description="weights of the vectors to choose from on held-out queries"
-    )
-    fusion_constants: tuple[float, ...] = Field(
-        (2.0, 10.0, 60.0), min_length=1, description="constants of the rank fusion to choose from"
-    )
-    threads: int = Field(
-        1, ge=1, description="threads that build the graph; with 1 the same vectors give the same bytes"
-    )
-    seed: int = Field(0, ge=0, description="of the graph's layers")
 
 
 def train_encoder(config: ContrastiveConfig, corpus: Path, tokenizer: Any, workspace: Workspace) -> dict[str, Any]:
@@ -117,7 +93,10 @@ def build_search_index(
     bm25.save(workspace.path / BM25)
     dense.save(workspace.path / DENSE)
     settings = SearchSettings(
-        encoder_fingerprint=encoder.fingerprint, passage_tokens=config.passage_tokens, ef=config.ef
+        encoder_fingerprint=encoder.fingerprint,
+        multivector_fingerprint=_index_tokens(config, encoder, passages, workspace) if config.multivector_bits else "",
+        passage_tokens=config.passage_tokens,
+        ef=config.ef,
     )
     write_settings(workspace.path, settings)
     held_out = open_held_out(workspace.path, corpus, "validation", encoder)
@@ -136,6 +115,12 @@ def build_search_index(
     }
 
 
-def new_indexes(config: IndexConfig, dim: int) -> tuple[BM25Index, HNSWIndex]:
-    dense = HNSWIndex(dim, "cosine", config.m, config.ef_construction, threads=config.threads, seed=config.seed)
-    return BM25Index(config.k1, config.b, config.analyzer), dense
+def _index_tokens(config: IndexConfig, encoder: SentenceEncoder, passages: list[Passage], workspace: Workspace) -> str:
+    """Index the encoder's own token vectors for late interaction; the fingerprint of what made them."""
+    tokens = token_vectors(encoder)
+    index = MultiVectorIndex(tokens.dim, config.multivector_bits, seed=config.seed, threads=config.threads)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)  # the same that were cut for the other vectors
+        index.add(tokens.encode_documents([passage.searchable for passage in passages]))
+    index.save(workspace.path / MULTIVECTOR)
+    return tokens.fingerprint

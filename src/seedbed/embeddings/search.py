@@ -35,7 +35,7 @@ Mode = Literal["hybrid", "dense", "bm25", "sparse", "multivector"]
 
 DENSE, BM25, PASSAGES, SETTINGS = "dense.hnsw", "bm25.index", "passages.parquet", "search.json"
 SPARSE, MULTIVECTOR = "sparse.index", "multivector.index"
-_FILES = {"bm25": BM25, "dense": DENSE, "sparse": SPARSE, "multivector": MULTIVECTOR}
+FILES = {"bm25": BM25, "dense": DENSE, "sparse": SPARSE, "multivector": MULTIVECTOR}
 _KINDS = {"bm25": BM25Index, "dense": HNSWIndex, "sparse": SparseIndex, "multivector": MultiVectorIndex}
 _ENCODERS = {"dense": "encoder", "sparse": "sparse encoder", "multivector": "late-interaction encoder"}
 
@@ -151,11 +151,20 @@ class Searcher:
                     where=directory,
                     hint="Open it with that encoder, or build the index again.",
                 )
-        wanted = {mode for mode in _FILES if mode == "bm25" or settings.fingerprint_of(mode)}
+        wanted = {mode for mode in FILES if mode == "bm25" or settings.fingerprint_of(mode)}
         if modes is not None and "hybrid" not in modes:
             wanted &= {"bm25", *modes}
-        indexes = {mode: _load(directory, mode, settings, mmap) for mode in wanted}
-        passages = Passages.open(directory / settings.file(PASSAGES))
+        try:
+            indexes = {mode: load_part(directory, mode, settings, mmap) for mode in wanted}
+            passages = Passages.open(directory / settings.file(PASSAGES))
+        except FormatError:
+            if read_settings(directory).generation == settings.generation:
+                raise
+            # An update has put other files in their place.
+            return cls.open(
+                directory, encoder, sparse_encoder=sparse_encoder, multivector_encoder=multivector_encoder,
+                modes=modes, mmap=mmap,
+            )  # fmt: skip
         if any(len(index) != len(passages) for index in indexes.values()):
             raise FormatError("its passages and its indexes do not belong together", where=directory)
         return cls(
@@ -300,15 +309,16 @@ def read_settings(directory: Path) -> SearchSettings:
     except ValueError as error:
         raise FormatError(f"cannot be read ({error})", where=directory / SETTINGS) from None
     settings = build(SearchSettings, values, where=directory / SETTINGS)
-    files = {PASSAGES, *(name for mode, name in _FILES.items() if mode == "bm25" or settings.fingerprint_of(mode))}
+    files = {PASSAGES, *(name for mode, name in FILES.items() if mode == "bm25" or settings.fingerprint_of(mode))}
     for name in sorted(settings.file(one) for one in files):
         if not (directory / name).exists():
             raise ArtifactError(f"this is no search index ({name} is missing)", where=directory)
     return settings
 
 
-def _load(directory: Path, mode: str, settings: SearchSettings, mmap: bool) -> Any:
-    index = load_index(directory / settings.file(_FILES[mode]), mmap=mmap)
+def load_part(directory: Path, mode: str, settings: SearchSettings, mmap: bool = True) -> Any:
+    """The index of one mode in an index directory."""
+    index = load_index(directory / settings.file(FILES[mode]), mmap=mmap)
     if not isinstance(index, _KINDS[mode]):
         raise FormatError("its files hold other indexes than their names say", where=directory)
     return index
