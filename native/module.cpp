@@ -5,6 +5,7 @@
 #include "decoder/bind.hpp"
 #include "embedding/bind.hpp"
 #include "index/bind.hpp"
+#include "quantization/bind.hpp"
 #include "simd/level.hpp"
 #include "text/bind.hpp"
 #include "tokenizer/bindings.hpp"
@@ -30,4 +31,5 @@ NB_MODULE(_native, m) {
   seedbed::text::bind_text(m);
   seedbed::embedding::bind_embedding(m);
   seedbed::decoder::bind_decoder(m);
+  seedbed::quantization::bind_quantization(m);
 }

@@ -1,7 +1,7 @@
 """Types of the native module (native/module.cpp)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -492,3 +492,24 @@ class Int8Linear:
     @property
     def nbytes(self) -> int: ...
     def forward(self, rows: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]: ...
+
+# native/quantization
+class Nf4Scales:
+    @overload
+    def __init__(self, scales: NDArray[np.float32]) -> None: ...
+    @overload
+    def __init__(
+        self, codes: NDArray[np.uint8], table: NDArray[np.float32], nested: NDArray[np.float32], offset: float
+    ) -> None: ...
+
+def nf4_pack(
+    values: NDArray[np.float32], codes: NDArray[np.uint8], largest: NDArray[np.float32], threads: int = 1
+) -> None: ...
+def nf4_unpack(codes: NDArray[np.uint8], scales: Nf4Scales, out: NDArray[np.float32], threads: int = 1) -> None: ...
+def nf4_multiply(
+    x: NDArray[np.float32],
+    codes: NDArray[np.uint8],
+    scales: Nf4Scales,
+    out: NDArray[np.float32],
+    threads: int = 1,
+) -> None: ...

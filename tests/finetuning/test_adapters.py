@@ -151,7 +151,8 @@ def test_misuse_and_damaged_adapters_are_named(ids: Tensor, tmp_path: Path) -> N
     good = json.loads(settings.read_text())
     tensors = {name: tensor.clone() for name, tensor in load_file(weights).items()}
     for change, message in (
-        ({"use_dora": True}, "use_dora"),
+        ({"use_dora": True}, "missing tensors"),
+        ({"init_lora_weights": "olora"}, "changes the base"),
         ({"peft_type": "IA3"}, "IA3"),
         ({"r": 3}, "shape"),
         ({"r": "x"}, "rank"),

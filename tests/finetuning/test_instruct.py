@@ -13,7 +13,7 @@ import torch
 from seedbed.core.artifacts import Workspace
 from seedbed.core.errors import ConfigError, DataError
 from seedbed.datasets.instructions import encode_instructions, instruction_rows
-from seedbed.finetuning.adapters import load_adapter
+from seedbed.finetuning import load_adapter
 from seedbed.finetuning.instruct import HELD_OUT_ROWS, InstructConfig, finetune, load_decoder
 from seedbed.models import Decoder, ModelConfig, save_model
 from seedbed.tokenizers import Tokenizer, train_bpe

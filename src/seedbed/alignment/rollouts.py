@@ -124,7 +124,7 @@ def sample_answers(
 
 def as_sampled(model: Decoder) -> Decoder:
     """The model itself, or with an adapter a plain copy with the adapter merged in: that is what decodes fast."""
-    return merge_adapter(copy.deepcopy(model)) if has_adapter(model) else model
+    return merge_adapter(copy.deepcopy(model), dequantize=True) if has_adapter(model) else model
 
 
 class Reference:

@@ -1,15 +1,33 @@
-"""Fine-tuning: low-rank adapters, and what training takes in memory."""
+"""Fine-tuning: low-rank adapters, four-bit weights, and what training takes in memory."""
 
-from .adapters import LoRAConfig, add_adapter, disable_adapter, load_adapter, merge_adapter, save_adapter
+from .adapter_files import load_adapter, save_adapter
+from .adapters import (
+    adapter_names,
+    add_adapter,
+    disable_adapter,
+    merge_adapter,
+    remove_adapter,
+    unmerge_adapter,
+    use_adapters,
+)
+from .lora import LoRAConfig
 from .memory import MemoryEstimate, estimate_memory
+from .quantization import NF4, NF4Linear, quantize_nf4
 
 __all__ = [
+    "NF4",
     "LoRAConfig",
     "MemoryEstimate",
+    "NF4Linear",
+    "adapter_names",
     "add_adapter",
     "disable_adapter",
     "estimate_memory",
     "load_adapter",
     "merge_adapter",
+    "quantize_nf4",
+    "remove_adapter",
     "save_adapter",
+    "unmerge_adapter",
+    "use_adapters",
 ]

@@ -33,7 +33,9 @@ from ..models import Decoder, load_model, save_model
 from ..tokenizers.chat import END_OF_TURN
 from ..training import NextToken, Trainer, TrainerConfig, TrainResult
 from ..training.objectives import token_nats
-from .adapters import LoRAConfig, add_adapter, merge_adapter, save_adapter
+from .adapter_files import save_adapter
+from .adapters import add_adapter, merge_adapter
+from .lora import LoRAConfig
 
 if TYPE_CHECKING:
     from ..tokenizers import Tokenizer

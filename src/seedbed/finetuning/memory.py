@@ -11,7 +11,8 @@ from ..models.config import ModelConfig
 from ..training.calibration import Calibration
 from ..training.memory import cache_bytes, step_memory
 from ..training.trainer import TrainerConfig
-from .adapters import LoRAConfig, add_adapter
+from .adapters import add_adapter
+from .lora import LoRAConfig
 
 Method = Literal["full", "lora", "qlora", "offload"]
 METHODS: tuple[Method, ...] = ("full", "lora", "qlora", "offload")

@@ -1,0 +1,261 @@
+"""Weights in four bits: NF4 with double quantisation (Dettmers et al. 2023, section 3), as bitsandbytes stores them.
+
+Every 64 weights share a scale, their largest magnitude; a weight over its scale is one of 16 values, the quantiles of a
+normal distribution. The scales, less their mean, are rounded again, 256 to a scale, to a table of 256 values whose
+steps grow with the magnitude: 4.127 bits a weight in all.
+
+I inputs and O outputs of a layer.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from .. import _native
+from ..core.errors import ConfigError, DataError
+from ..models.feedforward import Linear
+from ..models.huggingface import module_paths
+from .targets import Targets, match
+
+BLOCK, NESTED_BLOCK = 64, 256
+_FEW = 48  # rows up to which reading the codes once a few rows is faster than unpacking them
+_TINY = 1e-38
+
+VALUES = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+
+
+@functools.cache
+def scale_table() -> Tensor:
+    """The 256 values that scales are rounded to, float32: 1, 0 and, for each of seven powers of ten below one, the
+    middles of ever more even steps, of both signs (Dettmers 2015)."""
+    values = [0.0, 1.0]
+    for power in range(7):
+        edges = torch.linspace(0.1, 1, 2**power + 1)
+        middles = (edges[:-1] + edges[1:]) / 2
+        values += (10 ** (power - 6) * middles).tolist() + (-(10 ** (power - 6)) * middles).tolist()
+    return torch.tensor(sorted(values))
+
+
+@functools.cache
+def _nearest_scales() -> Tensor:
+    """The code of each of 65,536 even steps from -1 to 1, uint8."""
+    steps, table = torch.arange(65_536).float() / 65_535 * 2 - 1, scale_table()
+    return torch.bucketize(steps, (table[:-1] + table[1:]) / 2).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class NF4:
+    """A tensor in NF4.
+
+    codes: uint8 (half of the weights, 1), the first of two in the upper bits.
+    scales: of 64 weights each: uint8 codes, or float32 where they are not quantised again.
+    nested: float32, of 256 scales each; offset: float32 (), the mean of the scales. Both None without double
+        quantisation.
+    """
+
+    codes: Tensor
+    scales: Tensor
+    nested: Tensor | None
+    offset: Tensor | None
+    shape: torch.Size
+    dtype: torch.dtype
+
+    @property
+    def nbytes(self) -> int:
+        tensors = (self.codes, self.scales, self.nested, self.offset)
+        return sum(one.nbytes for one in tensors if one is not None)
+
+    def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
+        """The weights again, rounded, in `dtype` or in the dtype that they came in."""
+        out = torch.empty(self.shape, dtype=torch.float32, device=self.codes.device)
+        if self.codes.device.type == "cpu":
+            threads = torch.get_num_threads()
+            _native.nf4_unpack(self.codes.view(-1).numpy(), self._native_scales, out.view(-1).numpy(), threads)
+        else:
+            pairs = torch.stack((self.codes.view(-1) >> 4, self.codes.view(-1) & 15), dim=1).flatten().int()
+            values = torch.tensor(VALUES, device=out.device)[pairs][: out.numel()]
+            out.view(-1).copy_(values * self.float_scales().repeat_interleave(BLOCK)[: out.numel()])
+        return out.to(dtype or self.dtype)
+
+    def float_scales(self) -> Tensor:
+        """The scales as float32."""
+        if self.nested is None or self.offset is None:
+            return self.scales
+        table = scale_table().to(self.scales.device)[self.scales.int()]
+        return table * self.nested.repeat_interleave(NESTED_BLOCK)[: len(table)] + self.offset
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """x (N, I), float32 on the CPU, times the transposed weight (O, I), I a multiple of 64, unpacking nothing."""
+        out = torch.empty(len(x), self.shape[0])
+        threads = torch.get_num_threads()
+        codes = self.codes.view(-1).numpy()
+        _native.nf4_multiply(x.detach().contiguous().numpy(), codes, self._native_scales, out.numpy(), threads)
+        return out
+
+    @functools.cached_property
+    def _native_scales(self) -> Any:
+        if self.nested is None or self.offset is None:
+            return _native.Nf4Scales(self.scales.numpy())
+        table, nested = scale_table().numpy(), self.nested.numpy()
+        return _native.Nf4Scales(self.scales.numpy(), table, nested, float(self.offset))
+
+
+@overload
+def quantize_nf4(what: Tensor, *, double: bool = True) -> NF4: ...
+@overload
+def quantize_nf4(what: nn.Module, *, double: bool = True, targets: Targets = "all-linear") -> nn.Module: ...
+def quantize_nf4(what: Tensor | nn.Module, *, double: bool = True, targets: Targets = "all-linear") -> NF4 | nn.Module:
+    """Round a tensor to NF4, or the linear layers of a model, in place.
+
+    Args:
+        what: a float tensor of any shape, or a model; its quantised layers no longer train.
+        double: quantise the scales too.
+        targets: which layers of a model, as for adapters; the head is none of them unless named.
+
+    Raises:
+        DataError: a weight is not finite. ConfigError: a target matches no layer.
+    """
+    if isinstance(what, Tensor):
+        return _quantize(what.detach(), double)
+    for name in match(module_paths(what), targets):
+        layer = what.get_submodule(name)
+        if type(layer) is not Linear:
+            raise ConfigError(f"'{name}' is a {type(layer).__name__}, not a plain layer", hint="Quantise first.")
+        what.set_submodule(name, NF4Linear.of(layer, double))
+    return what
+
+
+def _quantize(values: Tensor, double: bool) -> NF4:
+    flat = values.reshape(-1).float().contiguous()
+    if not flat.isfinite().all():
+        raise DataError("a weight that is no finite number cannot be quantised")
+    codes = torch.empty((flat.numel() + 1) // 2, dtype=torch.uint8, device=flat.device)
+    scales = torch.empty(-(-flat.numel() // BLOCK), device=flat.device)
+    if flat.device.type == "cpu":
+        _native.nf4_pack(flat.numpy(), codes.numpy(), scales.numpy(), torch.get_num_threads())
+    else:
+        _pack(flat, codes, scales)
+    if not double:
+        return NF4(codes[:, None], scales, None, None, values.shape, values.dtype)
+    offset = scales.mean()
+    again, nested = _quantize_scales(scales - offset)
+    return NF4(codes[:, None], again, nested, offset, values.shape, values.dtype)
+
+
+def _pack(flat: Tensor, codes: Tensor, scales: Tensor) -> None:
+    """What native/quantization does, in PyTorch: for devices, and as its twin in tests."""
+    whole = flat.numel() // BLOCK * BLOCK
+    blocks, rest = flat[:whole].view(-1, BLOCK), flat[whole:]
+    scales[: len(blocks)] = blocks.abs().amax(dim=1)
+    scaled = blocks * (1.0 / scales[: len(blocks)].clamp(min=_TINY))[:, None]
+    if len(rest):
+        scales[-1] = rest.abs().amax().clamp(min=_TINY)
+        scaled = torch.cat((scaled.flatten(), rest / scales[-1]))
+    values = torch.tensor(VALUES, device=flat.device)
+    scaled = F.pad(scaled.flatten().clamp(-1, 1), (0, flat.numel() % 2))
+    found = torch.bucketize(scaled, (values[:-1] + values[1:]) / 2, out_int32=True).to(torch.uint8)
+    codes.copy_((found[::2] << 4) | found[1::2])
+
+
+def _quantize_scales(values: Tensor) -> tuple[Tensor, Tensor]:
+    """uint8 codes and the largest magnitude of every 256. Codes are looked up over 65,536 even steps, as bitsandbytes
+    looks them up on a CPU."""
+    count = values.numel()
+    blocks = F.pad(values, (0, -count % NESTED_BLOCK)).view(-1, NESTED_BLOCK)
+    nested = blocks.abs().amax(dim=1)
+    scaled = (blocks * (1.0 / nested)[:, None]).clamp(-1, 1)
+    steps = ((scaled + 1) * 0.5 * 65_535 + 0.5).nan_to_num(0.0).int()
+    codes = _nearest_scales().to(values.device)[steps]
+    codes[nested == 0] = 0
+    return codes.flatten()[:count].contiguous(), nested
+
+
+class NF4Linear(nn.Linear):
+    """A linear layer whose weight lies in NF4 and does not train. `weight` unpacks it anew each time."""
+
+    scales: Tensor
+    codes: Tensor
+    nested: Tensor | None
+    offset: Tensor | None
+
+    def __init__(self, inputs: int, outputs: int, quantized: NF4, bias: nn.Parameter | None, source: str = "") -> None:
+        nn.Module.__init__(self)
+        if quantized.shape != (outputs, inputs):
+            raise ConfigError(f"a weight of {tuple(quantized.shape)} in a layer of {(outputs, inputs)}")
+        self.in_features, self.out_features, self.dtype = inputs, outputs, quantized.dtype
+        self.source = source  # digest of the weight that was quantised, by which adapters know their base
+        for name in ("codes", "scales", "nested", "offset"):
+            self.register_buffer(name, getattr(quantized, name))
+        self.register_parameter("bias", bias)
+        self._known: NF4 | None = None
+
+    @staticmethod
+    def of(layer: nn.Linear, double: bool = True) -> NF4Linear:
+        weight = layer.weight.detach()
+        quantized = quantize_nf4(weight, double=double)
+        return NF4Linear(layer.in_features, layer.out_features, quantized, layer.bias, digest(weight))
+
+    @property
+    def quantized(self) -> NF4:
+        """The buffers, wherever they lie now."""
+        known = self._known
+        if known is None or known.codes is not self.codes:
+            shape = torch.Size((self.out_features, self.in_features))
+            known = NF4(self.codes, self.scales, self.nested, self.offset, shape, self.dtype)
+            self._known = known
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what native code keeps of the buffers, for copies."""
+        return self.__dict__ | {"_known": None}
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        return self.quantized.dequantize()
+
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and input.requires_grad:
+            output: Tensor = _FrozenProduct.apply(input, self)
+        else:
+            output = self._product(input)
+        return output if self.bias is None else output + self.bias
+
+    def _product(self, input: Tensor) -> Tensor:
+        rows = input.numel() // self.in_features
+        few = rows <= _FEW and self.in_features % BLOCK == 0
+        if few and input.device.type == "cpu" and input.dtype == torch.float32:
+            return self.quantized.multiply(input.reshape(rows, -1)).view(*input.shape[:-1], -1)
+        return F.linear(input, self.quantized.dequantize(input.dtype))
+
+
+class _FrozenProduct(torch.autograd.Function):
+    """x W^T that keeps neither x nor the unpacked W for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, layer: NF4Linear) -> Tensor:
+        ctx.layer = layer
+        return layer._product(input)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient @ ctx.layer.quantized.dequantize(gradient.dtype), None
+
+
+def digest(weight: Tensor) -> str:
+    """sha256 of a tensor's shape and numbers."""
+    found = hashlib.sha256(str((tuple(weight.shape), str(weight.dtype))).encode())
+    found.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
