@@ -1,11 +1,24 @@
 // Attention of the decoder's step: new keys and values go to the cache, then each block of queries looks at its row of it.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "decoder/forward.hpp"
 
 namespace seedbed::decoder {
+
+// A vector goes to its place, which is counted in elements.
+void Forward::keep(const float* vector, std::size_t width, std::byte* to, std::size_t at) const {
+  if (cache_->precision == Precision::Float32) {
+    std::memcpy(to + 4 * at, vector, 4 * width);
+    return;
+  }
+  for (std::size_t d = 0; d < width; ++d) {
+    const std::uint16_t bits = simd::to_bfloat16(vector[d]);
+    std::memcpy(to + 2 * (at + d), &bits, 2);
+  }
+}
 
 // Queries and keys are normalised and turned; keys and values go to their places in the cache.
 void Forward::place(const Layer& layer, std::size_t number, std::size_t thread) {
@@ -24,8 +37,8 @@ void Forward::place(const Layer& layer, std::size_t number, std::size_t thread) 
     const std::size_t group = head - shape.heads;
     const std::size_t row = static_cast<std::size_t>(tokens_.rows[token]) * cache_->capacity + position;
     const std::size_t at = (row * shape.groups + group) * dim;
-    std::copy_n(vector, dim, cache_->keys[number] + at);
-    std::copy_n(vector + shape.groups * dim, dim, cache_->values[number] + at);
+    keep(vector, dim, cache_->keys[number], at);
+    keep(vector + shape.groups * dim, dim, cache_->values[number], at);
   }
 }
 
@@ -37,7 +50,9 @@ void Forward::attend(const Layer& layer, std::size_t number, std::size_t thread)
 void Forward::attend(const Layer& layer, std::size_t number, const Task& task, Worker& worker) {
   const Shape& shape = model_->shape;
   const std::size_t dim = shape.head_dim, padded = round_up(dim, kPadding), tokens = task.last - task.first;
-  const std::size_t group = task.head / (shape.heads / shape.groups), step = shape.groups * dim;
+  const auto precision = static_cast<std::size_t>(cache_->precision);
+  const std::size_t width = bytes_of(cache_->precision), step = shape.groups * dim * width;
+  const std::size_t group = task.head / (shape.heads / shape.groups);
   const auto start = static_cast<std::size_t>(tokens_.positions[task.first]);
   const std::size_t end = start + tokens, rows = tokens * task.heads;
   // Columns [from, end), and before them the first ones that stay visible.
@@ -50,16 +65,21 @@ void Forward::attend(const Layer& layer, std::size_t number, const Task& task, W
   for (std::size_t r = 0; r < rows; ++r) {
     const float* query = qkv_.data() + (task.first + r / task.heads) * qkv_stride_ + (task.head + r % task.heads) * dim;
     float* to = worker.queries.data() + r * padded;
-    for (std::size_t d = 0; d < dim; ++d) to[d] = query[d] * shape.scale;
-    std::fill(to + dim, to + padded, 0.0f);
+    std::fill(to, to + padded, 0.0f);
+    if (cache_->precision == Precision::Float32) {
+      for (std::size_t d = 0; d < dim; ++d) to[d] = query[d] * shape.scale;
+      continue;
+    }
+    const std::size_t lanes = kernels_->lanes;
+    for (std::size_t d = 0; d < dim; ++d)
+      to[d / (2 * lanes) * 2 * lanes + d % 2 * lanes + d % (2 * lanes) / 2] = query[d] * shape.scale;
   }
   const std::size_t row = static_cast<std::size_t>(tokens_.rows[task.first]) * cache_->capacity;
-  const float* keys = cache_->keys[number] + row * step + group * dim;
-  const float* values = cache_->values[number] + row * step + group * dim;
+  const std::byte* keys = cache_->keys[number] + row * step + group * dim * width;
+  const std::byte* values = cache_->values[number] + row * step + group * dim * width;
   float* scores = worker.scores.data();
   const auto score = [&](std::size_t first, std::size_t count, float* to) {
-    kernels_->product(
-        {worker.queries.data(), padded, rows, keys + first * step, step, count, dim, nullptr, false, to, stride});
+    kernels_->score[precision](worker.queries.data(), padded, rows, keys + first * step, step, count, dim, to, stride);
   };
   if (kept) score(0, kept, scores);
   score(from, end - from, scores + kept);
@@ -82,10 +102,10 @@ void Forward::attend(const Layer& layer, std::size_t number, const Task& task, W
     shares[r] = 1 / total;
   }
   float* mixed = worker.queries.data();  // which are done with
-  kernels_->mix(scores + kept, stride, rows, values + from * step, step, end - from, dim, shares.data(), mixed, padded);
+  kernels_->mix[precision](scores + kept, stride, rows, values + from * step, step, end - from, dim, shares.data(), mixed, padded);
   if (kept) {
     float* first = shares.data() + rows;
-    kernels_->mix(scores, stride, rows, values, step, kept, dim, shares.data(), first, padded);
+    kernels_->mix[precision](scores, stride, rows, values, step, kept, dim, shares.data(), first, padded);
     for (std::size_t i = 0; i < rows * padded; ++i) mixed[i] += first[i];
   }
   for (std::size_t r = 0; r < rows; ++r)

@@ -19,7 +19,7 @@ namespace {
 using Vector = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Integers = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Block = nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+using Block = nb::ndarray<nb::ndim<4>, nb::c_contig, nb::device::cpu>;  // float32, or bfloat16 as its bits in int16
 
 void require(bool holds, const char* what) {
   if (!holds) throw std::invalid_argument(what);
@@ -199,14 +199,16 @@ class Step {
     const Shape& s = model_.shape;
     require(keys.size() == model_.layers.size() && values.size() == keys.size() && !keys.empty(),
             "the cache has another number of layers");
-    Cache cache = {{}, {}, keys[0].shape(0), keys[0].shape(1)};
+    const bool whole = keys[0].dtype() == nb::dtype<float>();
+    require(whole || keys[0].dtype() == nb::dtype<std::int16_t>(), "a cache is float32, or bfloat16 as int16");
+    Cache cache = {{}, {}, keys[0].shape(0), keys[0].shape(1), whole ? Precision::Float32 : Precision::BFloat16};
     for (std::size_t i = 0; i < keys.size(); ++i)
       for (const auto& [blocks, to] : {std::pair{&keys, &cache.keys}, std::pair{&values, &cache.values}}) {
         const Block& block = (*blocks)[i];
         require(block.shape(0) == cache.rows && block.shape(1) == cache.capacity && block.shape(2) == s.groups &&
-                    block.shape(3) == s.head_dim,
-                "the cache's blocks have other shapes");
-        to->push_back(block.data());
+                    block.shape(3) == s.head_dim && block.dtype() == keys[0].dtype(),
+                "the cache's blocks have other shapes or precisions");
+        to->push_back(static_cast<std::byte*>(block.data()));
       }
     return cache;
   }

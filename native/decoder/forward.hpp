@@ -51,8 +51,9 @@ struct Tokens {
 
 // Keys and values (rows, capacity, groups, head_dim) of each layer.
 struct Cache {
-  std::vector<float*> keys, values;
+  std::vector<std::byte*> keys, values;
   std::size_t rows, capacity;
+  Precision precision;
 };
 
 struct Model {
@@ -104,6 +105,7 @@ class Forward {
                 std::size_t y_stride) const;
   void project(std::span<const Linear* const> parts, const Input& input, bool add, float* y, std::size_t y_stride,
                std::size_t thread) const;
+  void keep(const float* vector, std::size_t width, std::byte* to, std::size_t at) const;
   void place(const Layer& layer, std::size_t number, std::size_t thread);
   void attend(const Layer& layer, std::size_t number, std::size_t thread);
   void attend(const Layer& layer, std::size_t number, const Task& task, Worker& worker);

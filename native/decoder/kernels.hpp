@@ -8,6 +8,9 @@
 
 namespace seedbed::decoder {
 
+enum class Precision { Float32 = 0, BFloat16 = 1 };  // of the cache
+constexpr std::size_t bytes_of(Precision precision) { return precision == Precision::Float32 ? 4 : 2; }
+
 enum class Activation { Silu = 0, Gelu = 1, GeluTanh = 2, Relu = 3, Relu2 = 4 };
 
 // y[r * y_stride + n] = bias[n] + sum over k of x[r * x_stride + k] * weights[n * stride + k], added to what is there with
@@ -34,10 +37,18 @@ struct Kernels {
   void (*soft_cap)(float* values, float cap, std::size_t count);
   // values = exp(values - their largest); returns their sum and the largest.
   float (*exponentials)(float* values, std::size_t count, float* largest);
-  // out[r * out_stride + d] = sum over s of weights[r * weight_stride + s] * values[s * value_stride + d] times scales[r].
-  void (*mix)(const float* weights, std::size_t weight_stride, std::size_t rows, const float* values,
-              std::size_t value_stride, std::size_t count, std::size_t width, const float* scales, float* out,
-              std::size_t out_stride);
+  // Of keys and values of each Precision, whose rows are so many bytes apart:
+  // Where queries meet bfloat16 keys, each 2 `lanes` columns have the even ones first, then the odd ones.
+  std::size_t lanes;
+  // out[r * out_stride + s] = sum over d of queries[r * query_stride + d] * keys[s][d]; queries are padded with zeros to
+  // 2 lanes.
+  void (*score[2])(const float* queries, std::size_t query_stride, std::size_t rows, const std::byte* keys,
+                   std::size_t key_stride, std::size_t count, std::size_t width, float* out, std::size_t out_stride);
+  // out[r * out_stride + d] = sum over s of weights[r * weight_stride + s] * values[s][d] times scales[r]; `out` has
+  // room for 2 lanes beyond width.
+  void (*mix[2])(const float* weights, std::size_t weight_stride, std::size_t rows, const std::byte* values,
+                 std::size_t value_stride, std::size_t count, std::size_t width, const float* scales, float* out,
+                 std::size_t out_stride);
 };
 
 const Kernels& kernels(simd::Level level);

@@ -122,62 +122,11 @@ SEEDBED_TARGET float exponentials(float* values, std::size_t count, float* large
   return sum(total);
 }
 
-template <std::size_t R, std::size_t N>
-SEEDBED_TARGET void mix_tile(const float* weights, std::size_t weight_stride, const float* values,
-                             std::size_t value_stride, std::size_t count, const float* scales, float* out,
-                             std::size_t out_stride) {
-  F total[R][N] = {};
-  for (std::size_t s = 0; s < count; ++s, values += value_stride) {
-    F value[N];
-#pragma GCC unroll 8
-    for (std::size_t n = 0; n < N; ++n) value[n] = held(load(values + n * W));
-#pragma GCC unroll 8
-    for (std::size_t r = 0; r < R; ++r) {
-      const F weight = splat(weights[r * weight_stride + s]);
-#pragma GCC unroll 8
-      for (std::size_t n = 0; n < N; ++n) total[r][n] += weight * value[n];
-    }
-  }
-  for (std::size_t r = 0; r < R; ++r)
-    for (std::size_t n = 0; n < N; ++n) store(out + r * out_stride + n * W, total[r][n] * scales[r]);
-}
-
-template <std::size_t R>
-SEEDBED_TARGET void mix_rows(const float* weights, std::size_t weight_stride, const float* values,
-                             std::size_t value_stride, std::size_t count, std::size_t width, const float* scales,
-                             float* out, std::size_t out_stride) {
-  constexpr std::size_t N = W == 16 ? 4 : 2;
-  std::size_t d = 0;
-  for (; d + N * W <= width; d += N * W)
-    mix_tile<R, N>(weights, weight_stride, values + d, value_stride, count, scales, out + d, out_stride);
-  for (; d + W <= width; d += W)
-    mix_tile<R, 1>(weights, weight_stride, values + d, value_stride, count, scales, out + d, out_stride);
-  for (; d < width; ++d)
-    for (std::size_t r = 0; r < R; ++r) {
-      float total = 0;
-      for (std::size_t s = 0; s < count; ++s) total += weights[r * weight_stride + s] * values[s * value_stride + d];
-      out[r * out_stride + d] = total * scales[r];
-    }
-}
-
-SEEDBED_TARGET void mix(const float* weights, std::size_t weight_stride, std::size_t rows, const float* values,
-                        std::size_t value_stride, std::size_t count, std::size_t width, const float* scales, float* out,
-                        std::size_t out_stride) {
-  std::size_t r = 0;
-  for (; r + 4 <= rows; r += 4)
-    mix_rows<4>(weights + r * weight_stride, weight_stride, values, value_stride, count, width, scales + r,
-                out + r * out_stride, out_stride);
-  const auto rest = [&]<std::size_t R>() SEEDBED_TARGET {
-    mix_rows<R>(weights + r * weight_stride, weight_stride, values, value_stride, count, width, scales + r,
-                out + r * out_stride, out_stride);
-  };
-  if (rows - r == 3) rest.template operator()<3>();
-  if (rows - r == 2) rest.template operator()<2>();
-  if (rows - r == 1) rest.template operator()<1>();
-}
+#include "decoder/looks.inl"
 
 }  // namespace
 
-const Kernels kKernels = {product, rms_norm, layer_norm, activate, rotate, soft_cap, exponentials, mix};
+const Kernels kKernels = {product,  rms_norm,     layer_norm, activate,       rotate,
+                          soft_cap, exponentials, W,          {score<Plain>, score<Half>}, {mix<Plain>, mix<Half>}};
 
 }  // namespace seedbed::decoder::SEEDBED_NAMESPACE

@@ -10,19 +10,21 @@ constexpr std::size_t tile_outputs(std::size_t rows) {
 
 template <std::size_t R, std::size_t N>
 SEEDBED_INLINE void finish(const Product& p, std::size_t row, std::size_t output, const F (&total)[R][N]) {
+  constexpr std::size_t kAll = R * N;
+  const F* all = &total[0][0];
+  float found[(kAll + 3) / 4 * 4];
+#pragma GCC unroll 8
+  for (std::size_t i = 0; i < kAll; i += 4) {
+    const auto at = [&](std::size_t j) SEEDBED_TARGET { return all[i + j < kAll ? i + j : i]; };
+    const F4 four = sums(all[i], at(1), at(2), at(3));
+    __builtin_memcpy(found + i, &four, sizeof(four));
+  }
 #pragma GCC unroll 8
   for (std::size_t r = 0; r < R; ++r) {
     float* y = p.y + (row + r) * p.y_stride + output;
-    float found[(N + 3) / 4 * 4];
-#pragma GCC unroll 8
-    for (std::size_t n = 0; n < N; n += 4) {
-      const auto at = [&](std::size_t i) SEEDBED_TARGET { return total[r][n + i < N ? n + i : n]; };
-      const F4 four = sums(total[r][n], at(1), at(2), at(3));
-      __builtin_memcpy(found + n, &four, sizeof(four));
-    }
 #pragma GCC unroll 8
     for (std::size_t n = 0; n < N; ++n) {
-      float value = found[n];
+      float value = found[r * N + n];
       if (p.bias) value += p.bias[output + n];
       y[n] = p.add ? y[n] + value : value;
     }

@@ -38,7 +38,7 @@ SEEDBED_INLINE U as_words(F value) { return (U)value; }
 SEEDBED_INLINE F from_integers(I value) { return __builtin_convertvector(value, F); }
 SEEDBED_INLINE F larger(F a, F b) { return a > b ? a : b; }
 
-// Four sums in lanes of one: halves are added until four lanes are left.
+// Halves are added until four lanes are left.
 SEEDBED_INLINE F4 quarter(F v) {
 #if SEEDBED_WIDTH == 16
   typedef float F8 __attribute__((vector_size(32)));
@@ -52,17 +52,27 @@ SEEDBED_INLINE F4 quarter(F v) {
 #endif
 }
 
-SEEDBED_INLINE F4 sums(F a, F b, F c, F d) {
-  const F4 p = quarter(a), q = quarter(b), r = quarter(c), s = quarter(d);
-  const F4 left = __builtin_shufflevector(p, q, 0, 4, 1, 5) + __builtin_shufflevector(p, q, 2, 6, 3, 7);
-  const F4 right = __builtin_shufflevector(r, s, 0, 4, 1, 5) + __builtin_shufflevector(r, s, 2, 6, 3, 7);
-  return __builtin_shufflevector(left, right, 0, 1, 4, 5) + __builtin_shufflevector(left, right, 2, 3, 6, 7);
+// Of each four lanes the sums of a, b, c and d.
+SEEDBED_INLINE F four_sums(F a, F b, F c, F d) {
+#if SEEDBED_WIDTH == 16
+#define SEEDBED_EACH(x, i, j, k, l)                                                                                 \
+  x, i, j, k, l, i + 4, j + 4, k + 4, l + 4, i + 8, j + 8, k + 8, l + 8, i + 12, j + 12, k + 12, l + 12
+#elif SEEDBED_WIDTH == 8
+#define SEEDBED_EACH(x, i, j, k, l) x, i, j, k, l, i + 4, j + 4, k + 4, l + 4
+#else
+#define SEEDBED_EACH(x, i, j, k, l) x, i, j, k, l
+#endif
+#define SEEDBED_SHUFFLE(...) __builtin_shufflevector(__VA_ARGS__)
+  const F p = SEEDBED_SHUFFLE(a, SEEDBED_EACH(b, 0, W, 1, W + 1)) + SEEDBED_SHUFFLE(a, SEEDBED_EACH(b, 2, W + 2, 3, W + 3));
+  const F q = SEEDBED_SHUFFLE(c, SEEDBED_EACH(d, 0, W, 1, W + 1)) + SEEDBED_SHUFFLE(c, SEEDBED_EACH(d, 2, W + 2, 3, W + 3));
+  return SEEDBED_SHUFFLE(p, SEEDBED_EACH(q, 0, 1, W, W + 1)) + SEEDBED_SHUFFLE(p, SEEDBED_EACH(q, 2, 3, W + 2, W + 3));
+#undef SEEDBED_EACH
+#undef SEEDBED_SHUFFLE
 }
-// In the order of `sums`, so that a lone sum has the same bits as one of four.
-SEEDBED_INLINE float sum(F v) {
-  const F4 p = quarter(v);
-  return (p[0] + p[2]) + (p[1] + p[3]);
-}
+
+SEEDBED_INLINE F4 sums(F a, F b, F c, F d) { return quarter(four_sums(a, b, c, d)); }
+// A lone sum has the same bits as one of four.
+SEEDBED_INLINE float sum(F v) { return sums(v, v, v, v)[0]; }
 
 // e^x to about one unit in the last place for x <= 88; 0 below -87.3 (Cephes's reduction and polynomial).
 SEEDBED_INLINE F exponential(F x) {

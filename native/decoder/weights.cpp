@@ -10,14 +10,6 @@
 namespace seedbed::decoder {
 namespace {
 
-// Round to nearest, ties to even; NaN stays one.
-std::uint16_t to_bfloat16(float value) {
-  std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
-  bits += 0x7FFFu + ((bits >> 16) & 1);
-  return static_cast<std::uint16_t>(bits >> 16);
-}
-
 // Round to nearest, ties to even. Scales are not negative infinity or NaN in finite weights; those pass through.
 std::uint16_t to_half(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
@@ -106,7 +98,7 @@ Packed::Packed(Format format, const float* weights, std::size_t outputs, std::si
       continue;
     }
     for (std::size_t k = 0; k < columns; ++k) {
-      const std::uint16_t bits = to_bfloat16(weights[k]);
+      const std::uint16_t bits = simd::to_bfloat16(weights[k]);
       std::memcpy(panel + place_of(format, n, k).first, &bits, 2);
     }
   }

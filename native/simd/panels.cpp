@@ -22,17 +22,10 @@ constexpr std::size_t kWordBytes = 4 * kPanel;
 constexpr std::size_t kInt8Row = kBlock + 8;  // bytes, their scale and their sum
 constexpr float kSmallest = 1e-36f;           // whose inverse is finite
 
-// Round to nearest, ties to even; NaN stays one.
-[[gnu::always_inline]] inline std::uint32_t to_bfloat16(float value) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
-  const std::uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1)) & 0xFFFF0000u;
-  return (bits & 0x7FFFFFFFu) > 0x7F800000u ? bits | 0x400000u : rounded;
-}
-
 // Where products are of floats.
 [[gnu::always_inline]] inline void round_to_floats(const float* row, std::size_t blocks, std::byte* rounded) {
   for (std::size_t k = 0; k < blocks * kBlock; ++k) {
-    const std::uint32_t bits = to_bfloat16(row[k]);
+    const std::uint32_t bits = static_cast<std::uint32_t>(to_bfloat16(row[k])) << 16;
     std::memcpy(rounded + 4 * k, &bits, 4);
   }
 }

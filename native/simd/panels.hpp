@@ -8,6 +8,7 @@
 //              ones, 8 too large, then the scales.
 // Activations are rounded as the weights are: to bfloat16, or (int8, int4) to 8 bits with a scale for every 32 columns.
 #pragma once
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -42,5 +43,12 @@ struct PanelKernel {
 PanelKernel panel_kernel(Packing packing, Level level);
 
 float from_half(std::uint16_t half);
+
+// Round to nearest, ties to even; NaN stays one.
+[[gnu::always_inline]] inline std::uint16_t to_bfloat16(float value) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t rounded = bits + 0x7FFFu + ((bits >> 16) & 1);
+  return static_cast<std::uint16_t>(((bits & 0x7FFFFFFFu) > 0x7F800000u ? bits | 0x400000u : rounded) >> 16);
+}
 
 }  // namespace seedbed::simd

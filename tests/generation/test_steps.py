@@ -68,9 +68,9 @@ def level(request: pytest.FixtureRequest) -> Iterator[str]:
     _native.set_simd_level(before)
 
 
-def _walk(step: Step, model: Decoder, ids_BT: Tensor) -> list[Tensor]:
+def _walk(step: Step, model: Decoder, ids_BT: Tensor, dtype: torch.dtype | None = None) -> list[Tensor]:
     """Prompts of different lengths, single tokens, several tokens, and a part of the rows in another order."""
-    cache = KeyValueCache(model.config, len(ids_BT), 100, dtype=step.cache_dtype)
+    cache = KeyValueCache(model.config, len(ids_BT), 100, dtype=dtype or step.cache_dtype)
     columns_B = torch.tensor([39, 20, 2])
     found = [step.last(ids_BT[:, :40], columns_B, cache)]
     cache.set_lengths(columns_B + 1)
@@ -141,6 +141,18 @@ def test_every_instruction_set_runs_what_packed_weights_stand_for(level: str, na
     _assert_close(_walk(NativeStep(model, weights), model, _IDS_BT), _walk(TorchStep(twin), model, _IDS_BT), tolerance)
 
 
+@pytest.mark.parametrize("name", ["qwen3", "odd widths", "windows, sinks, caps"])
+def test_every_instruction_set_reads_bfloat16_caches(level: str, name: str) -> None:
+    model = _model(**_VARIANTS[name])
+    found, expected = (_walk(step, model, _IDS_BT, torch.bfloat16) for step in (NativeStep(model), TorchStep(model)))
+    _assert_close(found, expected, 2e-3)
+    apart = [
+        float((one - whole).abs().max())
+        for one, whole in zip(found, _walk(TorchStep(model), model, _IDS_BT), strict=True)
+    ]
+    assert min(apart) > 1e-5  # what rounding does
+
+
 def test_unpacked_weights_are_those_of_the_formats(level: str) -> None:
     weights = np.random.default_rng(1).normal(size=(5, 80)).astype(np.float32)
     weights[1, 32:64] = 0
@@ -174,17 +186,17 @@ def test_packed_weights_change_logits_little(weights: str, bound: float) -> None
         assert bound / 4 < float((one - other).abs().mean() / other.abs().mean()) < bound
 
 
-@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize("weights", ["float32", "int8", "bfloat16"])
 def test_a_rows_bits_depend_on_nothing_else(level: str, weights: str) -> None:
     model = _model(hidden_size=160, heads=5, kv_heads=5, vocab_size=1000, intermediate_size=700)
     step, ids_BT = NativeStep(model, weights), _IDS_BT.repeat(5, 1)[:13]
-    together = KeyValueCache(model.config, 13, 64)
+    together = KeyValueCache(model.config, 13, 64, dtype=step.cache_dtype)
     logits_BTV = step(ids_BT[:, :30], together)
     threads = torch.get_num_threads()
     try:
         for row, count in ((0, 1), (4, 2), (12, 3)):
             torch.set_num_threads(count)
-            alone = KeyValueCache(model.config, 1, 64)
+            alone = KeyValueCache(model.config, 1, 64, dtype=step.cache_dtype)
             parts = [
                 step(ids_BT[row : row + 1, first : first + size], alone) for first, size in ((0, 7), (7, 1), (8, 22))
             ]

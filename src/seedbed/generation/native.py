@@ -24,6 +24,7 @@ PACKED = {"bfloat16": 1, "int8": 2, "int4": 3}
 _ACTIVATIONS = {
     "swiglu": 0, "geglu": 1, "geglu_tanh": 2, "gelu": 1, "gelu_tanh": 2, "relu": 3, "relu2": 4,
 }  # fmt: skip
+_CACHES = (torch.float32, torch.bfloat16)
 _TOKENS_AT_A_TIME = 512
 _WEIGHTS_PER_THREAD = 1 << 21  # below so many weights times tokens another thread is not worth waiting for
 _SINUSOIDS = 1 << 14
@@ -60,10 +61,9 @@ class NativeStep:
             it; sums are in float32.
     """
 
-    cache_dtype = torch.float32
-
     def __init__(self, model: Decoder, weights: str = "float32") -> None:
         self.model, self.weights = model, weights
+        self.cache_dtype = torch.float32 if weights == "float32" else torch.bfloat16
         self._versions: list[tuple[int, int]] = []
         self._native: _native.DecoderStep | None = None
         self._other: TorchStep | None = None
@@ -89,7 +89,7 @@ class NativeStep:
         return sum(one.nbytes for one in self._matrices.values())
 
     def _serves(self, cache: KeyValueCache, tokens: int) -> bool:
-        if self._native is None or cache.layout.kind != "full" or cache.keys[0].dtype != torch.float32:
+        if self._native is None or cache.layout.kind != "full" or cache.keys[0].dtype not in _CACHES:
             return False
         return cache.keys[0].device.type == "cpu" and cache.used + tokens <= min(cache.capacity, self._positions)
 
@@ -114,7 +114,7 @@ class NativeStep:
             positions = (positions[:, None] + np.arange(tokens))[real_BT]
             wanted = np.arange(len(ids)) if columns_B is None else np.cumsum(counts_B) - 1
         ids = np.ascontiguousarray(ids, dtype=np.int64)
-        keys, values = ([block.numpy() for block in blocks] for blocks in (cache.keys, cache.values))
+        keys, values = ([_bits(block) for block in blocks] for blocks in (cache.keys, cache.values))
         parts = []
         for start in range(0, len(ids), _TOKENS_AT_A_TIME):
             part = slice(start, start + _TOKENS_AT_A_TIME)
@@ -250,6 +250,12 @@ def _shape(config: ModelConfig) -> dict[str, Any]:
         "embedding_scale": config.hidden_size**0.5 if config.positions == "sinusoidal" else 1.0,
         "head_scale": config.hidden_size**-0.5 if config.scale_head else 1.0,
     }
+
+
+def _bits(block: Tensor) -> np.ndarray:
+    """A cache's block for native code: NumPy knows no bfloat16."""
+    array: np.ndarray = (block.view(torch.int16) if block.dtype == torch.bfloat16 else block).numpy()
+    return array
 
 
 def _array(tensor: Tensor | Any) -> np.ndarray:
