@@ -1,13 +1,14 @@
 """Searches by words and by many vectors a document, beside bm25s, PyLate and fast-plaid.
 
-    python -m benchmarks.indexes_text [--only bm25 maxsim plaid] [--threads 1 2] [--rounds 5] [--cache DIR]
+    python -m benchmarks.indexes_text [--only bm25 maxsim plaid cold] [--threads 1 2] [--rounds 5] [--cache DIR]
 
 bm25: 100,000 real sentences, and as many passages of 60 words, asked runs of 2 to 10 words out of them, k = 10; from
 strings to ids, and for the peer from terms to ids alone, too. maxsim: exact scores of 128 abstracts for each query.
-plaid: Cranfield's abstracts and sentences by MiniLM's token vectors; queries per second beside nDCG@10, build time and
-the memory that building grows by at most, each in a process of its own. fast-plaid works only with the release of torch
-that the end of its version names (1.7.0.2110: 2.11), and ends the process with another: run that part where both are
-installed. Rounds are interleaved; every peer runs with several settings.
+cold: the first answer of a fresh process on an index of 100,000 passages, from its start to its end, by the words
+alone. plaid: Cranfield's abstracts and sentences by MiniLM's token vectors; queries per second beside nDCG@10, build
+time and the memory that building grows by at most, each in a process of its own. fast-plaid works only with the
+release of torch that the end of its version names (1.7.0.2110: 2.11), and ends the process with another: run that
+part where both are installed. Rounds are interleaved; every peer runs with several settings.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from benchmarks.index_data import CACHE, sentences
 from benchmarks.measuring import circumstances, grown_by, interleaved, ratios, spread, write_results
 from seedbed.core.console import show
 from seedbed.core.ragged import Ragged
+from seedbed.embeddings.chunking import Passage
+from seedbed.embeddings.passages import write_passages
+from seedbed.embeddings.search import BM25, PASSAGES, SETTINGS, SearchSettings, write_settings
 from seedbed.evaluation import retrieval
 from seedbed.indexes import AnalyzerConfig, BM25Index, MultiVectorIndex, load_index, maxsim
 
@@ -284,10 +288,45 @@ def plaid(args: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
+COLD = """
+import sys
+from seedbed.embeddings.search import Searcher
+print(Searcher.open(sys.argv[1], modes=("bm25",)).search(sys.argv[2], 10, "bm25")[0].id)
+"""
+
+
+def cold(args: argparse.Namespace) -> dict[str, Any]:
+    folder = args.cache / "cold"
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = passages(DOCUMENTS)
+    if not (folder / SETTINGS).exists():
+        rows = [Passage(f"{place}#0", str(place), "", "english.txt", text) for place, text in enumerate(texts)]
+        index = BM25Index()
+        index.add(texts)
+        index.save(folder / BM25)
+        write_passages(folder / PASSAGES, rows)
+        write_settings(folder, SearchSettings(encoder_fingerprint=""))
+    query = questions(texts, 1)[0]
+    commands = {
+        "python -c": [sys.executable, "-c", COLD, str(folder), query],
+        "seedbed search": [sys.executable, "-m", "seedbed", "search", query, "--index", str(folder), "-k", "10"],
+    }
+
+    def work(command: list[str]) -> Callable[[], object]:
+        return lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    times = interleaved({name: work(command) for name, command in commands.items()}, args.rounds)
+    for name, seconds in times.items():
+        show(f"cold {name:15} {spread(seconds, 2)} s")
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    return {"documents": DOCUMENTS, "bytes": size, "seconds": times}
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "bm25": bm25,
     "maxsim": maxsim_rerank,
     "plaid": plaid,
+    "cold": cold,
 }
 
 

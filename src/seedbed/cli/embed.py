@@ -9,9 +9,11 @@ import typer
 
 from ..core.console import show, table
 from ..core.errors import ConfigError
+from .road import PythonDocsOption, gather_sources
 
 if TYPE_CHECKING:
     from ..evaluation.collections import Collection
+    from ..evaluation.encoder_limits import EncoderStudy
     from ..evaluation.search_comparison import Comparison
 
 app = typer.Typer(no_args_is_help=True)
@@ -57,6 +59,69 @@ def compare(
 
         with disk_errors(out):
             write_atomically(out, json_bytes(found.to_json()))
+
+
+@app.command()
+def measure(
+    encoder: Annotated[Path, typer.Argument(metavar="ENCODER", help="The folder of a sentence encoder.")],
+    sources: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="SOURCE", help="A folder or file of your own text; give it often.",
+                     show_default=False),
+    ] = None,
+    python_docs: PythonDocsOption = False,
+    limit: Annotated[
+        Path | None,
+        typer.Option(help="A BEIR folder of LIMIT's layout.", show_default="one made as LIMIT was"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write measure.json, index.html and charts here.", show_default=False)
+    ] = None,
+    documents: Annotated[int, typer.Option(min=20, help="Documents that are searched, at most.")] = 1000,
+    queries: Annotated[int, typer.Option(min=20, help="Queries that are asked, at most.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Of samples and fitted vectors.")] = 0,
+) -> None:  # fmt: skip
+    """Measure what an encoder's vectors cannot do on your text: space, token limit, rare words, sets, storage."""
+    from ..curation.blobs import ReadingConfig
+    from ..curation.documents import Document, row_of_document
+    from ..curation.sources import read_sources
+    from ..embeddings import SentenceEncoder
+    from ..evaluation.collections import read_beir
+    from ..evaluation.encoder_limits import study_encoder
+
+    listed = gather_sources(sources, python_docs)
+    pieces = read_sources(listed, ReadingConfig())
+    rows = [row_of_document(piece, "") for piece in pieces if isinstance(piece, Document)]
+    model = SentenceEncoder.load(encoder)
+    result = study_encoder(
+        model, rows, limit=None if limit is None else read_beir(limit), name=encoder.resolve().name, most=documents,
+        queries=queries, seed=seed, say=lambda text: show(f"  {text}", style="dim"),
+    )  # fmt: skip
+    _show_study(result)
+    if out is not None:
+        from ..reports.encoder_page import write_encoder_study
+
+        write_encoder_study(result, out)
+        show(f"Report: {out / 'index.html'}", style="bold")
+
+
+def _show_study(result: EncoderStudy) -> None:
+    show(f"{result.documents:,} documents, {result.queries:,} queries, {result.dim:,} dimensions")
+    for title, rows in (
+        ("The space", result.spaces),
+        ("How vectors are compared", result.measures),
+        ("The token limit", result.limits),
+        ("Rare words, numbers and names", result.words),
+        ("Sets of documents", result.sets),
+        ("Fitted vectors", result.free),
+        ("Late interaction", result.storage),
+    ):
+        if rows:
+            table(
+                tuple(name.replace("_", " ") for name in rows[0]),
+                [tuple(f"{one:.3f}" if isinstance(one, float) else one for one in row.values()) for row in rows],
+                title=title,
+            )
 
 
 def _read(documents: Path, queries: Path | None, judgements: Path | None, split: str) -> Collection:
