@@ -83,8 +83,12 @@ class Questions:
         Raises:
             DataError: one side is empty.
         """
-        sides = split_by_prompt(rows, held_out_share, seed)
-        train, held_out = (list(dict.fromkeys(map(prompt_of, side))) for side in sides.values())
+        return cls.of_sides(*split_by_prompt(rows, held_out_share, seed).values())
+
+    @classmethod
+    def of_sides(cls, *sides: Sequence[Row]) -> Questions:
+        """The different prompts of rows to learn from and of rows to judge by."""
+        train, held_out = (list(dict.fromkeys(map(prompt_of, side))) for side in sides)
         if not train or not held_out:
             raise DataError(f"{len(train)} prompts to learn from and {len(held_out)} to judge by: more are needed")
         return cls(train, held_out)
@@ -142,12 +146,21 @@ def align_online(
 
 
 def align_dpo(
-    config: DPOConfig, sft: Path, rows: Sequence[Row], judge: Judge | None, workspace: Workspace
+    config: DPOConfig,
+    sft: Path,
+    rows: Sequence[Row],
+    judge: Judge | None,
+    workspace: Workspace,
+    *,
+    held_out_rows: Sequence[Row] | None = None,
 ) -> dict[str, Any]:
     """Train the fine-tuned model in `sft` on preference rows (`kto`: on labelled rows); write policy and metrics.
 
+    With `training.evaluate_every`, `metrics.jsonl` has rows of the held-out answers on the way, too.
+
     Args:
         judge: scores the held-out answers before and after; without one `proxy` is 0.
+        held_out_rows: pairs to judge by; without them a share of `rows`, by prompt.
 
     Returns:
         As `align_online`, without iterations; and `held_out`: `accuracy`, `margin`, `chosen_gain` of held-out pairs.
@@ -160,13 +173,14 @@ def align_dpo(
     if end_id is None or pad_id is None:
         raise DataError("the model does not say how an answer ends or what padding is", where=sft)
     encode = encode_labelled if config.loss == "kto" else encode_preferences
-    sides = split_by_prompt(rows, config.held_out_share, config.seed)
-    questions = Questions.of_rows(rows, config.held_out_share, config.seed)
-    train, held_out = (encode(side, tokenizer, context, end_id) for side in sides.values())
+    if held_out_rows is None:
+        rows, held_out_rows = split_by_prompt(rows, config.held_out_share, config.seed).values()
+    asked = Questions.of_sides(rows, held_out_rows).held_out
+    train, held_out = (encode(side, tokenizer, context, end_id) for side in (rows, held_out_rows))
     reference = Reference(policy)
     with reference.model() as start:
         references = [reference_logprobs(start, pairs, pad_id) for pairs in (train, held_out)]
-    examination = _Examination(config, tokenizer, _no_reward if judge is None else judge.reward, questions.held_out)
+    examination = _Examination(config, tokenizer, _no_reward if judge is None else judge.reward, asked)
     before, gold_before = examination(policy, reference)
     training = config.training
     batches = SharedPromptBatches(
@@ -175,10 +189,11 @@ def align_dpo(
     result = Trainer(
         training, policy, DPOObjective(config), batches, scratch=workspace.scratch,
         metrics_path=workspace.path / "metrics.jsonl", name=config.loss,
+        evaluate=(lambda _: _numbers(examination(policy, reference)[0])) if training.evaluate_every else None,
     ).run()  # fmt: skip
     workspace.measurements.update(result.measurements)
-    last = json.loads((workspace.path / "metrics.jsonl").read_text().splitlines()[-1])
-    alarms = _told(preference_alarms(last))
+    steps = [json.loads(line) for line in (workspace.path / "metrics.jsonl").read_text().splitlines()]
+    alarms = _told(preference_alarms(next(row for row in reversed(steps) if "learning_rate" in row)))
     _save(policy, workspace, tokenizer, config.adapter)
     after, gold_after = examination(policy, reference)
     return {
@@ -298,6 +313,10 @@ def divergence_from(policy: Decoder, reference: Reference, answers: Sequence[Ans
     assert pad_id is not None
     ids_BS, mask_BT = as_sequences(answers, pad_id)
     return float(compare(policy, reference, ids_BS, mask_BT, temperature)["kl"].sum()) / len(answers)
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in found.items()}
 
 
 def _gain(before: np.ndarray, after: np.ndarray) -> dict[str, float]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.artifacts import write_atomically
-from ..core.errors import DataError, FormatError
+from ..core.errors import ConfigError, DataError, FormatError
 from ..datasets.preferences import PairBatch, pad_right
 from ..models import Decoder, SequenceClassifier, load_model, save_model
 from . import losses
@@ -98,6 +98,26 @@ class RewardModel(nn.Module):
             return cls(classifier, float(json.loads(offset.read_text())["offset"]) if offset.exists() else 0.0)
         except (ValueError, KeyError, TypeError):
             raise FormatError("does not hold the reward's offset", where=offset) from None
+
+
+class Ensemble:
+    """Several reward models: their mean score, less so many deviations of their scores (Coste et al. 2023).
+
+    What one of them has come to like by accident the others do not: where they disagree, the answer is worth less.
+    """
+
+    def __init__(self, members: Sequence[RewardModel], disagreement: float = 1.0) -> None:
+        if len(members) < 2:
+            raise ConfigError("an ensemble has at least two members", where="members")
+        self._members, self._disagreement = list(members), disagreement
+
+    def score(self, sequences: Sequence[np.ndarray]) -> np.ndarray:
+        """Scores float32 (n,)."""
+        scores = np.stack([member.score(sequences) for member in self._members])
+        return scores.mean(axis=0) - self._disagreement * scores.std(axis=0)
+
+    def reward(self, answers: Sequence[Answer]) -> np.ndarray:
+        return self.score([one.sequence for one in answers])
 
 
 class BradleyTerry:

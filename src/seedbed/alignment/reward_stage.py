@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import nn
 
 from ..core.artifacts import Workspace
 from ..core.config import Config
@@ -27,7 +25,7 @@ from ..datasets.preferences import (
 )
 from ..finetuning.instruct import HELD_OUT_ROWS, TRAIN_ROWS, load_decoder
 from ..models import Decoder
-from ..training import Trainer, TrainerConfig
+from ..training import Trainer, TrainerConfig, TrainResult
 from .questions import drawn, questions_of, rows_of, split_by_prompt
 from .reward_model import BradleyTerry, RewardModel, preference_metrics
 from .rewards import GoldConfig, gold_parts, gold_reward
@@ -35,8 +33,6 @@ from .rollouts import Answer, mean_of, sample_answers
 
 if TYPE_CHECKING:
     from ..tokenizers import Tokenizer
-
-_EVALUATION_BATCH = 64
 
 
 class RewardConfig(Config):
@@ -79,9 +75,8 @@ def train_reward_model(
     from ..tokenizers import Tokenizer
 
     tokenizer, policy = Tokenizer.load(sft), load_decoder(sft)
-    end_id, pad_id = policy.config.eos_token_id, policy.config.pad_token_id
+    end_id = policy.config.eos_token_id
     assert end_id is not None
-    assert pad_id is not None
     if preferences is None:
         rows, held_out_rows = rows_of(sft, TRAIN_ROWS), rows_of(sft, HELD_OUT_ROWS)
         samples = _candidates(config, policy, tokenizer, questions_of(rows), config.prompts, "train")
@@ -105,25 +100,35 @@ def train_reward_model(
     train, validation = (
         encode_preferences(pairs[name], tokenizer, context, end_id) for name in ("train", "validation")
     )
-    model = RewardModel.from_decoder(policy, torch_generator(config.seed, "reward head"))
-    result = Trainer(
-        config.training, model, BradleyTerry(config.centring),
-        PreferenceBatches(train, config.training.batch_size, pad_id, config.training.seed),
-        scratch=workspace.scratch, metrics_path=workspace.path / "metrics.jsonl", name="reward model",
-    ).run()  # fmt: skip
+    model, result = fit_reward_model(config, policy, train, workspace.scratch, workspace.path / "metrics.jsonl")
     workspace.measurements.update(result.measurements)
-    model.eval()
-    held = preference_metrics(_margins(model, validation, pad_id))
+    held = preference_metrics(pair_margins(model.score, validation))
     mean, deviation = model.normalise([answer.sequence for answers in samples for answer in answers])
     model.save(workspace.path, tokenizer)
     flat = [answer for answers in samples for answer in answers]
     return {
         **result.metrics, **held, "held_out_pairs": held["pairs"], "train_pairs": len(train),
         "too_long": train.too_long + validation.too_long,
-        "train_accuracy": float((_margins(model, train, pad_id) > 0).mean()),
+        "train_accuracy": float((pair_margins(model.score, train) > 0).mean()),
         "score_mean": mean, "score_deviation": deviation,
         "candidates": mean_of([answer.gold(config.gold) for answer in flat]),
     }  # fmt: skip
+
+
+def fit_reward_model(
+    config: RewardConfig, decoder: Decoder, train: EncodedPreferences, scratch: Path, metrics_path: Path
+) -> tuple[RewardModel, TrainResult]:
+    """A reward model on the body of `decoder`, trained on pairs; in evaluation mode."""
+    pad_id = decoder.config.pad_token_id
+    if pad_id is None:
+        raise DataError("a reward model reads scores before the padding, and the model has none", where="pad_token_id")
+    model = RewardModel.from_decoder(decoder, torch_generator(config.seed, "reward head"))
+    batches = PreferenceBatches(train, config.training.batch_size, pad_id, config.training.seed)
+    result = Trainer(
+        config.training, model, BradleyTerry(config.centring), batches, scratch=scratch, metrics_path=metrics_path,
+        name="reward model",
+    ).run()  # fmt: skip
+    return model.eval(), result
 
 
 def _candidates(
@@ -153,11 +158,7 @@ def _ranked(config: RewardConfig, candidates: Sequence[Sequence[Answer]], rows: 
     return pairs
 
 
-@torch.no_grad()
-def _margins(model: nn.Module, pairs: EncodedPreferences, pad_id: int) -> np.ndarray:
+def pair_margins(score: Callable[[Sequence[np.ndarray]], np.ndarray], pairs: EncodedPreferences) -> np.ndarray:
     """Score of the chosen minus score of the rejected, for every pair."""
-    margins = []
-    for batch in PreferenceBatches(pairs, _EVALUATION_BATCH, pad_id).once():
-        chosen_B, rejected_B = model(torch.cat([batch.chosen_BT, batch.rejected_BT])).chunk(2)
-        margins.append((chosen_B - rejected_B).numpy())
-    return np.concatenate(margins)
+    chosen, rejected = ([pairs.sequence(side, row) for row in range(len(pairs))] for side in ("chosen", "rejected"))
+    return score(chosen) - score(rejected)

@@ -38,7 +38,7 @@ RewardOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     app.add_typer(align_app, name="align", rich_help_panel="The road")
-    for command in (reward, ppo, grpo, dpo):
+    for command in (reward, ppo, grpo, dpo, measure):
         align_app.command(command.__name__, cls=StageCommand)(command)
 
 
@@ -133,3 +133,25 @@ def _align(
         f"proxy {before['proxy']:.3f} to {after['proxy']:.3f}, gold reward {before['gold']:.3f} to {after['gold']:.3f} "
         f"(error {metrics['gold_gain_error']:.3f}), {after['divergence']:.2f} nats per answer from the start"
     )
+
+
+def measure(
+    run: Annotated[Path, typer.Option("--run", help="The run; its sft and reward stages must be there.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where policies and report go [default: the run's limits].", show_default=False)
+    ] = None,
+    recipe: RecipeOption = None,
+    overrides: OverridesOption = None,
+) -> None:
+    """Train policies against the reward model and measure the limits: over-optimisation, lost variety, hacks."""
+    from ..lab.alignment_limits import measure_alignment
+    from ..recipes import load_recipe
+    from ..reports.alignment_page import show_alignment, write_alignment
+    from ..run import recall
+
+    out = run / "limits" if out is None else out
+    chosen = load_recipe(recipe or recall(run)["recipe"], parse_overrides(overrides or []))
+    study = measure_alignment(run, out, chosen)
+    show_alignment(study)
+    write_alignment(study, out)
+    show(f"Report: {out / 'index.html'}", style="bold")

@@ -56,6 +56,7 @@ _KEYS = {
     "ppo": ("ppo",),
     "grpo": ("grpo",),
     "dpo": ("dpo",),
+    "measure": ("limits",),
     "encoder": ("encoder",),
     "index": ("index",),
 }

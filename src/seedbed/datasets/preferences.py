@@ -205,6 +205,14 @@ class EncodedPreferences:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def select(self, rows: np.ndarray) -> EncodedPreferences:
+        """These pairs alone."""
+        prompts, chosen, rejected = (
+            Ragged.from_rows([one[int(row)] for row in rows]) for one in (self.prompts, self.chosen, self.rejected)
+        )
+        desirable = None if self.desirable is None else self.desirable[rows]
+        return EncodedPreferences(prompts, chosen, rejected, self.too_long, desirable)
+
     def sequence(self, side: str, row: int) -> np.ndarray:
         """Prompt and answer of one side, as one sequence."""
         return np.concatenate([self.prompts[row], getattr(self, side)[row]])

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ..alignment.dpo import DPOConfig
 from ..alignment.grpo import GRPOConfig
+from ..alignment.limits import LimitsConfig
 from ..alignment.ppo import PPOConfig
 from ..alignment.reward_stage import RewardConfig
 from ..core.config import Config, build, load_config, merge_overrides
@@ -70,6 +71,7 @@ class Recipe(Config):
     ppo: PPOConfig = PPOConfig()
     grpo: GRPOConfig = GRPOConfig()
     dpo: DPOConfig = DPOConfig()
+    limits: LimitsConfig = LimitsConfig()
     encoder: ContrastiveConfig = ContrastiveConfig()
     index: IndexConfig = IndexConfig()
 

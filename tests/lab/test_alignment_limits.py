@@ -1,0 +1,68 @@
+"""The limits of alignment on a run of seconds: what is measured is there, and says what it must."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from seedbed.alignment.limits import FLAWS, Samples, planted_hack
+from seedbed.alignment.rollouts import Answer
+from seedbed.cli.app import app
+
+from ..tiny import RECIPE, write_documents
+
+_SIZES = ("coefficients=[0.0]", "iterations=4", "steps=8", "prompts=4", "samples=4", "policy_samples=2",
+          "max_new_tokens=6", "shares=[0.5,1.0]", "ensemble=2")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("limits")
+    (folder / "tiny.yaml").write_text(json.dumps(RECIPE))  # JSON is YAML
+    found = CliRunner().invoke(
+        app, ["grow", str(write_documents(folder / "docs")), "--recipe", str(folder / "tiny.yaml"), "--out",
+              str(folder / "run")],
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    return folder / "run"
+
+
+def test_measure_writes_a_page_of_what_it_measured(run: Path) -> None:
+    options = [part for size in (*(f"limits.{one}" for one in _SIZES), "grpo.rollouts=4", "grpo.group=2",
+                                 "grpo.max_new_tokens=6", "dpo.max_new_tokens=6", "dpo.evaluation_prompts=2",
+                                 "dpo.training.batch_size=4") for part in ("-o", size)]  # fmt: skip
+    found = CliRunner().invoke(app, ["align", "measure", "--run", str(run), *options])
+    assert found.exit_code == 0, found.output
+    study = json.loads((run / "limits/alignment.json").read_text())
+    assert [one["name"] for one in study["curves"]] == ["best of n", "PPO, price 0", "GRPO, no price", "DPO"]
+    best = study["curves"][0]["points"]
+    assert [point["n"] for point in best] == [1, 2, 4]
+    assert best[2]["d"] == pytest.approx(math.sqrt(math.log(4) - 3 / 4))
+    assert best[0]["proxy"] <= best[1]["proxy"] <= best[2]["proxy"]
+    rows = [json.loads(line) for line in (run / "limits/ppo-0/metrics.jsonl").read_text().splitlines()]
+    drawn = study["curves"][1]["points"]
+    assert sorted(point["gold"] for point in drawn) == sorted(row["gold"] for row in rows)
+    exact, k1 = (next(row for row in study["estimators"] if row["estimator"] == name) for name in ("exact", "k1"))
+    assert exact["mean"] >= 0
+    assert abs(k1["mean"] - exact["mean"]) < 4 * k1["deviation"]
+    assert study["diversity"][0]["divergence"] == pytest.approx(0, abs=1e-6)
+    assert {row["flaw"] for row in study["hacks"]} == set(FLAWS)
+    assert "The limits of alignment" in (run / "limits/index.html").read_text()
+
+
+def test_a_planted_flaw_is_found_and_costs_gold() -> None:
+    """A proxy that is the gold reward and noise; long answers are worth nothing more."""
+    generator = np.random.default_rng(0)
+    answers = [Answer(f"ask {row // 16}", np.ones(1), np.ones(1), "word " * int(generator.integers(1, 30)), True,
+                      np.zeros(1)) for row in range(640)]  # fmt: skip
+    gold = generator.normal(size=(40, 16))
+    base = Samples(answers, gold, (gold + 0.3 * generator.normal(size=gold.shape)).astype(np.float32))
+    row = planted_hack("length", FLAWS["length"], base)
+    assert row["found"] == "length"
+    assert row["gold_misled"] < row["gold_honest"] - 0.2
+    assert row["feature_misled"] > row["feature_first"] + 3
