@@ -161,13 +161,15 @@ def _ledger_entry(forecast: Artifact) -> dict[str, Any]:
 
 def pretrain(road: Road) -> Artifact:
     from .core.randomness import torch_generator
-    from .datasets.loader import PackedBatches
+    from .datasets.corruption import Corrupted, GivePrefix
+    from .datasets.loader import Batch, Batches, PackedBatches
     from .datasets.shards import TokenShards
     from .evaluation.likelihood import likelihood
     from .evaluation.ngram import NGramModel
     from .models import Decoder, save_model
     from .scaling.ledger import record_forecast, record_score
     from .training import NextToken, Trainer
+    from .training.memory import require_memory
 
     config = road.recipe.pretraining
 
@@ -178,10 +180,17 @@ def pretrain(road: Road) -> Artifact:
             TokenShards.open(road.path / "tokens" / split, tokenizer.fingerprint)
             for split in ("train", "validation", "test")
         )
+        if best_device().type == "cpu":
+            require_memory(shape, config.training)
         model = Decoder(shape, torch_generator(config.training.seed, "weights")).to(best_device())
+        batches: Batches[Batch] = PackedBatches(
+            train, config.training.batch_size, config.context_length, config.training.seed,
+            document_masks=config.document_masks, vocab_size=shape.vocab_size,
+        )  # fmt: skip
+        if config.objective == "prefix":
+            batches = Corrupted(batches, GivePrefix(), config.training.seed)
         trainer = Trainer(
-            config.training, model, NextToken(),
-            PackedBatches(train, config.training.batch_size, config.context_length, config.training.seed),
+            config.training, model, NextToken(config.z_loss), batches,
             scratch=work.scratch, metrics_path=work.path / "metrics.jsonl", name="pretrain",
             evaluate=lambda trained: _validation(
                 likelihood(trained, validation, config.context_length, max_tokens=config.evaluation_tokens)

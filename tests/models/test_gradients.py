@@ -7,6 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from seedbed.core.randomness import torch_generator
+from seedbed.models.attention import attend, attend_reference
+from seedbed.models.blocked import attend_blocks
 from seedbed.models.normalization import RMSNorm
 from seedbed.models.positions import Rotary, rotate
 
@@ -43,3 +45,27 @@ def test_rotation() -> None:
     q, k = (torch.randn(8, generator=torch_generator(2, name), dtype=torch.float64).expand(1, 6, 1, 8) for name in "qk")
     scores = torch.einsum("bthd,bshd->ts", rotate(q, (cos, sin)), rotate(k, (cos, sin)))
     torch.testing.assert_close(scores[1:, 1:], scores[:-1, :-1])
+
+
+@pytest.mark.parametrize("length", [5, 128, 300])
+def test_attention_in_blocks(length: int) -> None:
+    generator = torch_generator(1, length)
+    q, k, v, gradient = (
+        torch.randn(2, length, 3, 8, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(4)
+    )
+    ours, expected = attend_blocks(q, k, v, 0.5), attend_reference(q, k, v, causal=True, scale=0.5)
+    torch.testing.assert_close(ours, expected)
+    for actual, exact in zip(
+        torch.autograd.grad(ours, (q, k, v), gradient), torch.autograd.grad(expected, (q, k, v), gradient), strict=True
+    ):
+        torch.testing.assert_close(actual, exact)
+
+
+def test_attention_in_bfloat16_is_near_and_causal() -> None:
+    q, k, v = (torch.randn(1, 130, 2, 16, generator=torch_generator(1, name)) for name in "qkv")
+    halves = [x.bfloat16().requires_grad_() for x in (q, k, v)]
+    found = attend(*halves, causal=True)
+    torch.testing.assert_close(found.float(), attend_reference(q, k, v, causal=True), atol=0.03, rtol=0.03)
+    for gradient in torch.autograd.grad(found[:, :50].sum(), halves):
+        assert not bool(gradient[:, 50:].any())
+        assert bool(gradient[:, :50].any())

@@ -9,11 +9,12 @@ import sys
 import pytest
 import torch
 
+from seedbed.core.errors import ResourceError
 from seedbed.finetuning import estimate_memory
 from seedbed.models.config import ModelConfig
 from seedbed.training import TrainerConfig
 from seedbed.training.calibration import Calibration, calibrate
-from seedbed.training.memory import cache_bytes, step_memory
+from seedbed.training.memory import cache_bytes, require_memory, step_memory
 
 _TRAIN = """
 import json, sys
@@ -88,6 +89,20 @@ def test_caches_and_mixtures() -> None:
     found = step_memory(mixture, TrainerConfig(batch_size=2, optimizer="adamw"))
     assert found.weights == 4 * mixture.parameter_count()
     assert found.peak > 3 * found.weights
+
+
+def test_a_batch_that_cannot_fit_is_refused_before_it_is_tried() -> None:
+    huge = _WIDE.replace(context_length=4096)
+    with pytest.raises(ResourceError, match="a step needs"):
+        require_memory(huge, TrainerConfig(batch_size=4096))
+    require_memory(_WIDE, TrainerConfig(batch_size=1))
+
+
+def test_activations_computed_again_are_foretold() -> None:
+    training = TrainerConfig(batch_size=8, optimizer="adamw")
+    kept = step_memory(_WIDE, training).activations
+    assert step_memory(_WIDE, training.replace(recompute=True)).activations < 0.4 * kept
+    assert step_memory(_WIDE, training.replace(precision="bfloat16")).activations < 0.9 * kept
 
 
 def test_no_memory_is_taken() -> None:

@@ -15,17 +15,19 @@ from seedbed.training.optimizers import Muon, build_optimizers, orthogonalize
 from seedbed.training.schedules import learning_rate_factor
 
 
-@pytest.mark.parametrize("z_loss", [0.0, 0.01])
-def test_linear_cross_entropy_equals_the_plain_one(z_loss: float) -> None:
+@pytest.mark.parametrize(("z_loss", "biased"), [(0.0, False), (0.01, False), (0.01, True)])
+def test_linear_cross_entropy_equals_the_plain_one(z_loss: float, biased: bool) -> None:
     torch.manual_seed(0)
     hidden = torch.randn(600, 12, dtype=torch.double, requires_grad=True)
     weight = torch.randn(31, 12, dtype=torch.double, requires_grad=True)
     targets, weights = torch.randint(0, 31, (600,)), torch.rand(600)
-    logits = hidden @ weight.T
+    bias = torch.randn(31, dtype=torch.double, requires_grad=True) if biased else None
+    inputs = [hidden, weight] if bias is None else [hidden, weight, bias]
+    logits = F.linear(hidden, weight, bias)
     plain = ((F.cross_entropy(logits, targets, reduction="none") + z_loss * logits.logsumexp(-1) ** 2) * weights).sum()
-    expected = torch.autograd.grad(plain * 3, [hidden, weight])
-    ours = linear_cross_entropy(hidden, weight, targets, weights, z_loss)
-    found = torch.autograd.grad(ours * 3, [hidden, weight])
+    expected = torch.autograd.grad(plain * 3, inputs)
+    ours = linear_cross_entropy(hidden, weight, targets, weights, z_loss, bias)
+    found = torch.autograd.grad(ours * 3, inputs)
     assert float(ours.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-5)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 import torch
 
-from ..core.errors import DataError, FormatError
+from ..core.errors import ConfigError, DataError, FormatError
 from ..core.ragged import Ragged
 from ..core.randomness import numpy_generator
 from .shards import TokenShards
@@ -26,14 +26,32 @@ class Batch:
     ids_BT: torch.Tensor  # int64
     targets_BT: torch.Tensor  # int64
     weights_BT: torch.Tensor  # float32
+    documents_BT: torch.Tensor | None = None  # int64: which of a row's documents a token is of; None: all see all
+    prefix_B: torch.Tensor | None = None  # int64: so many first tokens see one another
 
     def split(self, parts: int) -> list[Batch]:
         """Cut along B into at most `parts` micro-batches."""
-        pieces = (tensor.chunk(parts) for tensor in (self.ids_BT, self.targets_BT, self.weights_BT))
-        return [Batch(*one) for one in zip(*pieces, strict=True)]
+        return split_tensors(self, parts)
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(self.ids_BT.to(device), self.targets_BT.to(device), self.weights_BT.to(device))
+        tensors = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return Batch(**{name: one.to(device) for name, one in tensors.items() if one is not None})
+
+
+D = TypeVar("D")
+
+
+def split_tensors(batch: D, parts: int) -> list[D]:
+    """A dataclass of tensors (and None) cut along their first axis into at most `parts`."""
+    tensors = {name: one for name, one in vars(batch).items() if one is not None}
+    pieces = zip(*(one.chunk(parts) for one in tensors.values()), strict=True)
+    return [type(batch)(**dict(zip(tensors, piece, strict=True))) for piece in pieces]
+
+
+def join_batches(batches: list[Batch]) -> Batch:
+    """Rows of equal length one below another."""
+    names = [name for name, one in vars(batches[0]).items() if one is not None]
+    return Batch(**{name: torch.cat([getattr(one, name) for one in batches]) for name in names})
 
 
 T_co = TypeVar("T_co", covariant=True)
@@ -57,9 +75,13 @@ class PackedBatches:
     Args:
         limit_tokens: use only so many tokens: whole windows, drawn by the seed. The windows of a smaller limit are
             among those of a larger one, so runs on less data see a part of the same data.
+        document_masks: say which document each token is of, so that none sees another's; the first token of a document
+            is then foretold by none.
+        vocab_size: of the model.
 
     Raises:
         DataError: there are fewer windows than `batch_size`.
+        ConfigError: the shard's vocabulary is larger than the model's.
     """
 
     def __init__(
@@ -70,7 +92,16 @@ class PackedBatches:
         seed: int = 0,
         *,
         limit_tokens: int | None = None,
+        document_masks: bool = False,
+        vocab_size: int | None = None,
     ) -> None:
+        if vocab_size is not None and shards.vocab_size > vocab_size:
+            raise ConfigError(
+                f"the tokens are of a vocabulary of {shards.vocab_size:,}, the model knows {vocab_size:,}",
+                where=shards.path,
+                hint="Take the tokenizer that the model was made for, or a model with a larger vocabulary.",
+            )
+        self._document_masks = document_masks
         self._shards, self._batch_size, self._length, self._seed = shards, batch_size, context_length, seed
         windows = max(len(shards) - 1, 0) // context_length
         chosen = windows if limit_tokens is None else min(limit_tokens // context_length, windows)
@@ -107,10 +138,13 @@ class PackedBatches:
                 f"token {rows.max()} in a vocabulary of {self._shards.vocab_size}", where=self._shards.path
             )
         self._drawn += self._batch_size
-        window = torch.from_numpy(rows)
-        return Batch(
-            window[:, :-1].contiguous(), window[:, 1:].contiguous(), torch.ones(self._batch_size, self._length)
-        )
+        ids, targets = (torch.from_numpy(np.ascontiguousarray(part)) for part in (rows[:, :-1], rows[:, 1:]))
+        weights = torch.ones(self._batch_size, self._length)
+        if not self._document_masks:
+            return Batch(ids, targets, weights)
+        # A document's last token is the end of text.
+        ends = ids == self._shards.end_of_text_id
+        return Batch(ids, targets, weights.masked_fill_(ends, 0.0), ends.cumsum(dim=1) - ends.long())
 
     def _window(self, index: int) -> np.ndarray:
         epoch, place = divmod(index, len(self._windows))

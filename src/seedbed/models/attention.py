@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .blocked import attend_blocks, fits
 from .cache import KeyValueCache
 from .config import ModelConfig
 from .feedforward import Linear
@@ -79,6 +80,8 @@ def attend(
         causal = False
     batch, length, heads, width = q_BTHD.shape
     groups = k_BSGD.shape[2]
+    if causal and mask is None and fits(q_BTHD, k_BSGD):
+        return attend_blocks(q_BTHD, k_BSGD, v_BSGD, width**-0.5 if scale is None else scale)
     if length == 1 and groups < heads and (mask is None or (mask.dim() == 4 and mask.shape[1] == 1)):
         # One query: the heads of a group stand as its queries, so keys and values are read once, not repeated.
         q_BGRD = q_BTHD.view(batch, groups, heads // groups, width)

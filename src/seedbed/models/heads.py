@@ -118,4 +118,9 @@ class MaskedLanguageModel(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., C): those of the masked places alone cost less than all."""
-        return F.linear(self.norm(F.gelu(self.dense(hidden))), self.encoder.embedding.weight, self.bias)
+        return F.linear(self.transform(hidden), self.encoder.embedding.weight, self.bias)
+
+    def transform(self, hidden: Tensor) -> Tensor:
+        """What the embedding's transpose and the bias are put on, (..., C)."""
+        found: Tensor = self.norm(F.gelu(self.dense(hidden)))
+        return found

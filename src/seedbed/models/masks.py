@@ -18,6 +18,28 @@ def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
 
 
+def document_mask(documents_BT: Tensor, causal: bool) -> Tensor:
+    """Bool (B, 1, T, T), True where a query may attend to a key: both are of one document, and with `causal` the key is
+    not ahead."""
+    seen = documents_BT[:, None, :, None] == documents_BT[:, None, None, :]
+    return seen.tril_() if causal else seen
+
+
+def document_positions(documents_BT: Tensor) -> Tensor:
+    """Each token's place in its document (B, T)."""
+    places = torch.arange(documents_BT.shape[1], device=documents_BT.device).expand_as(documents_BT)
+    begins = torch.ones_like(documents_BT, dtype=torch.bool)
+    begins[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
+    return places - torch.where(begins, places, 0).cummax(dim=1).values
+
+
+def prefix_mask(prefix_B: Tensor, length: int) -> Tensor:
+    """Bool (B, 1, T, T): causal, but the first `prefix_B` tokens of a row are seen by all of it (Raffel et al. 2020,
+    section 3.2.1)."""
+    places = torch.arange(length, device=prefix_B.device)
+    return (places[:, None] >= places)[None, None] | (places < prefix_B[:, None])[:, None, None, :]
+
+
 def outside_window(distance: Tensor, window: int, sinks: int, causal: bool) -> Tensor:
     """True where a key is too far away: causal, `window` or more tokens back; else more than window / 2 either way.
 

@@ -22,10 +22,20 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32 and torch.is_grad_enabled():
-            normalised: Tensor = _RMSNorm.apply(x, self.weight, self.epsilon)
-            return normalised
+        if torch.compiler.is_compiling():  # the compiler joins plain steps, forwards and backwards, with what is around
+            wide = x.float()
+            scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
+            return (wide * scale * self.weight).to(_product_dtype(x))
+        if x.device.type == "cpu" and self.weight.dtype == torch.float32 and torch.is_grad_enabled():
+            normalised: Tensor = _RMSNorm.apply(x.float(), self.weight, self.epsilon)
+            return normalised.to(_product_dtype(x))
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.epsilon)
+
+
+def _product_dtype(x: Tensor) -> torch.dtype:
+    """What autocast will multiply in: rounded once here, `x` need not be rounded for each product that reads it."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 class _RMSNorm(torch.autograd.Function):

@@ -117,6 +117,9 @@ class Rotary:
 def rotate(x_BTHD: Tensor, rotation: Rotation) -> Tensor:
     """Turn each pair (x[d], x[d + D/2]) by its position's angle."""
     cos, sin = rotation
+    if torch.compiler.is_compiling():
+        one, other = x_BTHD.chunk(2, dim=-1)
+        return (x_BTHD * cos + torch.cat((-other, one), dim=-1) * sin).to(x_BTHD.dtype)
     if not torch.is_grad_enabled():
         return _turn(x_BTHD, cos, sin, 1)
     rotated: Tensor = _Rotate.apply(x_BTHD, cos, sin)

@@ -14,7 +14,7 @@ from .block import Stack, embedding, initialise, norm
 from .cache import KeyValueCache
 from .config import ModelConfig
 from .feedforward import Linear
-from .masks import additive
+from .masks import additive, document_mask, document_positions
 
 
 class Decoder(Stack):
@@ -86,7 +86,11 @@ class Encoder(Stack):
         initialise(self, config.layers, generator)
 
     def forward(  # type: ignore[override]
-        self, ids_BT: Tensor, mask_BT: Tensor | None = None, types_BT: Tensor | None = None
+        self,
+        ids_BT: Tensor,
+        mask_BT: Tensor | None = None,
+        types_BT: Tensor | None = None,
+        documents_BT: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (B, T, C).
 
@@ -94,6 +98,7 @@ class Encoder(Stack):
             ids_BT: int token ids, at most `context_length` of them.
             mask_BT: True (or 1) at real tokens, False at padding. None: all are real, which is faster.
             types_BT: token types; None: all 0.
+            documents_BT: which of a row's documents each token is of: none sees another's tokens. Instead of a mask.
         """
         length = ids_BT.shape[1]
         if length > self.config.context_length:
@@ -101,6 +106,10 @@ class Encoder(Stack):
         x_BTC = self.embedding(ids_BT)
         if self.type_embedding is not None:
             x_BTC = x_BTC + (self.type_embedding.weight[0] if types_BT is None else self.type_embedding(types_BT))
+        if documents_BT is not None:
+            assert mask_BT is None
+            apart = additive(document_mask(documents_BT, causal=False), x_BTC.dtype)
+            return super().forward(x_BTC, document_positions(documents_BT), apart)
         mask = None if mask_BT is None else padding_mask(mask_BT, x_BTC.dtype)
         return super().forward(x_BTC, mask=mask)
 
@@ -141,10 +150,21 @@ class EncoderDecoder(nn.Module):
     ) -> Tensor:
         """Logits (B, T, V) of the tokens behind target ids (B, T), whose first is the start token. With a `cache` the
         ids are those behind the ones that it holds."""
+        hidden_BTC = self.decode_hidden(target_BT, memory_BSC, source_mask_BS, cache)
+        return _logits(hidden_BTC, self.head_weight, self.config)
+
+    def decode_hidden(
+        self,
+        target_BT: Tensor,
+        memory_BSC: Tensor,
+        source_mask_BS: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """What the head reads (B, T, C); arguments as `decode`."""
         x_BTC = self.embedding(target_BT)
         mask = None if source_mask_BS is None else padding_mask(source_mask_BS, x_BTC.dtype)
-        hidden_BTC = self.decoder(x_BTC, cache=cache, memory_BSC=memory_BSC, memory_mask=mask)
-        return _logits(hidden_BTC, self.head_weight, self.config)
+        hidden_BTC: Tensor = self.decoder(x_BTC, cache=cache, memory_BSC=memory_BSC, memory_mask=mask)
+        return hidden_BTC
 
     @property
     def head_weight(self) -> Tensor:

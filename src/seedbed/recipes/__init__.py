@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..alignment.dpo import DPOConfig
 from ..alignment.grpo import GRPOConfig
@@ -32,6 +32,9 @@ class TokenizerConfig(Config):
     min_frequency: int = Field(2, ge=1, description="a pair must occur this often to become a token")
 
 
+_NOT_SHAPE = {"training", "objective", "document_masks", "z_loss", "ngram_order", "evaluation_tokens"}
+
+
 class PretrainingConfig(Config):
     """The base model's shape (a Qwen3-shaped decoder) and its training."""
 
@@ -42,11 +45,22 @@ class PretrainingConfig(Config):
     intermediate_size: int = Field(0, ge=0, description="width of the feed-forward; 0: 8/3 of hidden_size")
     context_length: int = Field(256, ge=8, description="tokens that the model sees at once")
     training: TrainerConfig = TrainerConfig()
+    objective: Literal["next_token", "prefix"] = Field(
+        "next_token", description="prefix: the first tokens of a window, a random number, see one another"
+    )
+    document_masks: bool = Field(False, description="documents in one window do not see each other")
+    z_loss: float = Field(0.0, ge=0, description="weight of the squared log-partition function, against large logits")
     evaluation_tokens: int = Field(65_536, ge=1, description="tokens of a held-out split that are scored, at most")
     ngram_order: int = Field(5, ge=1, le=5, description="order of the Kneser-Ney model to compare with")
 
+    @model_validator(mode="after")
+    def _check(self) -> PretrainingConfig:
+        if self.objective == "prefix" and self.document_masks:
+            raise ValueError("a prefix reaches over documents: leave document_masks off for objective 'prefix'")
+        return self
+
     def model(self, vocab_size: int) -> ModelConfig:
-        shape = self.model_dump(exclude={"training", "ngram_order", "evaluation_tokens"})
+        shape = self.model_dump(exclude=_NOT_SHAPE)
         return build(ModelConfig, {**shape, "vocab_size": vocab_size, "eos_token_id": 0, "pad_token_id": 1})
 
 

@@ -18,13 +18,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..core.devices import memory_bytes
+from ..core.errors import ResourceError
 from ..models.config import ModelConfig
 from ..models.transformer import Decoder
+from .execution import autocast, execute_blocks
 from .objectives import linear_cross_entropy
 from .optimizers import build_optimizers
 from .trainer import TrainerConfig
 
 Adapt = Callable[[nn.Module], nn.Module]
+
+_FLOATS_KEPT = 32  # numbers that a block keeps for its gradient per token and unit of width, generously
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class _Live(TorchDispatchMode):
 
 
 def step_memory(config: ModelConfig, training: TrainerConfig, *, adapt: Adapt | None = None) -> StepMemory:
-    """Memory of training a decoder by `Trainer` on packed batches, in float32 on the CPU's kernels.
+    """Memory of training a decoder by `Trainer` on packed batches, on the CPU's kernels, not compiled.
 
     Args:
         adapt: put on the model before its optimizers are made: an adapter, say.
@@ -100,6 +105,7 @@ def step_memory(config: ModelConfig, training: TrainerConfig, *, adapt: Adapt | 
             model, training.optimizer, weight_decay=training.weight_decay, betas=(training.beta1, training.beta2),
             momentum=training.momentum, embedding_factor=training.embedding_factor,
         )  # fmt: skip
+        execute_blocks(model, recompute=training.recompute)
         weights = _bytes(model.parameters())
         trained = [one for one in model.parameters() if one.requires_grad]
         activations = 0
@@ -108,7 +114,8 @@ def step_memory(config: ModelConfig, training: TrainerConfig, *, adapt: Adapt | 
                 live.peak = live.bytes
             for _ in range(min(training.accumulation, 2)):
                 before = live.bytes
-                loss = _loss(model, rows, config.context_length)
+                with autocast(training.precision, torch.device("cpu")):
+                    loss = _loss(model, rows, config.context_length)
                 activations = live.bytes - before
                 loss.backward()
                 del loss
@@ -121,6 +128,27 @@ def step_memory(config: ModelConfig, training: TrainerConfig, *, adapt: Adapt | 
             one for optimizer in optimizers for one in tree_leaves(dict(optimizer.state)) if isinstance(one, Tensor)
         ]
         return StepMemory(weights, _bytes(trained), _bytes(states), activations, live.peak)
+
+
+def require_memory(config: ModelConfig, training: TrainerConfig) -> None:
+    """Refuse, before anything is allocated, a decoder and a batch that this machine's memory cannot hold: the system
+    would kill the process in the middle of a step, with no error to read.
+
+    Raises:
+        ResourceError: the step's peak is more than the memory that is free.
+    """
+    free = memory_bytes()[1]
+    tokens = -(-training.batch_size // training.accumulation) * config.context_length
+    rough = 16 * config.parameter_count() + _FLOATS_KEPT * 4 * tokens * config.hidden_size * config.layers
+    if rough < free / 8:
+        return  # far below: no closer look is needed
+    peak = step_memory(config, training).peak
+    if peak > free:
+        raise ResourceError(
+            f"a step needs {peak / (1 << 30):,.1f} GiB, and {free / (1 << 30):,.1f} GiB are free",
+            where=f"batch_size {training.batch_size}, accumulation {training.accumulation}",
+            hint="Raise accumulation, set recompute, or choose a smaller batch, context or model.",
+        )
 
 
 def _loss(model: Any, rows: int, length: int) -> Tensor:

@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..datasets.corruption import SpanBatch
 from ..datasets.loader import Batch
+from ..models.masks import document_mask, document_positions, prefix_mask
 
 _ROWS_AT_A_TIME = 256  # positions whose logits exist at the same time
 
@@ -31,6 +33,9 @@ class Objective(Protocol[B_contra]):
 class NextToken:
     """Cross-entropy of the next token, in nats, over the positions with weight.
 
+    A batch that tells documents apart, or gives prefixes, is attended to accordingly: then this is training on packed
+    documents, or a prefix language model.
+
     Args:
         z_loss: weight of the squared log-partition function, which keeps logits small (Chowdhery et al. 2022).
     """
@@ -39,74 +44,172 @@ class NextToken:
         self._z_loss = z_loss
 
     def loss(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
-        weight = _head_weight(model)
-        weights = batch.weights_BT.flatten()
-        if weight is None:
-            logits = model(batch.ids_BT).flatten(0, 1).float()
+        if _head_weight(model) is None:
+            logits = model(batch.ids_BT, **_sight(batch)).flatten(0, 1).float()
+            weights = batch.weights_BT.flatten()
             total = (F.cross_entropy(logits, batch.targets_BT.flatten(), reduction="none") * weights).sum()
             if self._z_loss:
                 total = total + self._z_loss * (logits.logsumexp(-1).square() * weights).sum()
-        else:
-            hidden, targets = model.hidden(batch.ids_BT).flatten(0, 1), batch.targets_BT.flatten()
-            kept = weights.nonzero()[:, 0]
-            if len(kept) < len(weights):  # prompts and padding need no logits
-                hidden, targets, weights = hidden[kept], targets[kept], weights[kept]
-            total = linear_cross_entropy(hidden, weight, targets, weights, self._z_loss)
+            return total, weights.sum(), {}
+        return _told(model, model.hidden(batch.ids_BT, **_sight(batch)), batch, self._z_loss)
+
+
+class MaskedTokens:
+    """Cross-entropy of the hidden tokens (Devlin et al. 2019), for a `MaskedLanguageModel` on batches by `MaskTokens`.
+
+    The head and its logits are computed at these positions alone. Documents packed into one row do not see each other.
+    """
+
+    def __init__(self, z_loss: float = 0.0) -> None:
+        self._z_loss = z_loss
+
+    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
+        hidden = model.encoder(batch.ids_BT, documents_BT=batch.documents_BT).flatten(0, 1)
+        weights = batch.weights_BT.flatten()
+        hidden, targets, some = _weighty(hidden, batch.targets_BT.flatten(), weights)
+        total = linear_cross_entropy(
+            model.transform(hidden), model.encoder.embedding.weight, targets, some, self._z_loss, model.bias
+        )
         return total, weights.sum(), {}
 
 
+class SpanCorruption:
+    """Cross-entropy of what fills the holes (Raffel et al. 2020), for an `EncoderDecoder` on batches of spans."""
+
+    def __init__(self, z_loss: float = 0.0) -> None:
+        self._z_loss = z_loss
+
+    def loss(self, model: Any, batch: SpanBatch) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
+        return _told(model, model.decode_hidden(batch.ids_BT, model.encode(batch.source_BS)), batch, self._z_loss)
+
+
+def _told(model: Any, hidden_BTC: Tensor, batch: Any, z_loss: float) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
+    """What an objective gives, from the hidden states that foretell a batch's targets."""
+    weight = _head_weight(model)
+    assert weight is not None
+    weights = batch.weights_BT.flatten()
+    hidden, targets, some = _weighty(hidden_BTC.flatten(0, 1), batch.targets_BT.flatten(), weights)
+    return linear_cross_entropy(_scaled(model, hidden), weight, targets, some, z_loss), weights.sum(), {}
+
+
+def _weighty(hidden: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The positions with weight alone: prompts and padding need no logits."""
+    kept = weights.nonzero()[:, 0]
+    return (hidden, targets, weights) if len(kept) == len(weights) else (hidden[kept], targets[kept], weights[kept])
+
+
+def _sight(batch: Batch) -> dict[str, Tensor]:
+    """Arguments of a decoder beside the ids: what its tokens see of one another."""
+    if batch.documents_BT is not None:
+        places = document_positions(batch.documents_BT)
+        return {"positions_BT": places, "mask": document_mask(batch.documents_BT, causal=True)}
+    if batch.prefix_B is not None:
+        return {"mask": prefix_mask(batch.prefix_B, batch.ids_BT.shape[1])}
+    return {}
+
+
 def _head_weight(model: Any) -> Tensor | None:
-    """The (V, C) matrix that makes logits from `model.hidden(...)`, where the model tells; else None."""
+    """The (V, C) matrix that makes logits from hidden states, where the model tells and nothing is done to them."""
     weight = getattr(model, "head_weight", None)
-    return weight if isinstance(weight, Tensor) and hasattr(model, "hidden") else None
+    capped = getattr(getattr(model, "config", None), "logit_softcap", 0.0)
+    known = hasattr(model, "hidden") or hasattr(model, "decode_hidden")
+    return weight if isinstance(weight, Tensor) and known and not capped else None
+
+
+def _scaled(model: Any, hidden: Tensor) -> Tensor:
+    """Hidden states as the head multiplies them."""
+    config = getattr(model, "config", None)
+    return hidden * config.hidden_size**-0.5 if config is not None and config.scale_head else hidden
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, z_loss: float = 0.0
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    z_loss: float = 0.0,
+    bias: Tensor | None = None,
 ) -> Tensor:
-    """sum_n weights[n] * (-log softmax(hidden[n] @ weight.T)[targets[n]] + z_loss * logsumexp(...)^2).
+    """sum_n weights[n] * (-log softmax(hidden[n] @ weight.T + bias)[targets[n]] + z_loss * logsumexp(...)^2).
 
     The (N, V) logits are never there at once: gradients are made with the loss, a block of rows at a time, which needs
     no second forward pass and keeps a block in the cache.
 
     Args:
         hidden: (N, C). weight: (V, C). targets: (N,) int64. weights: (N,), without gradient.
+        bias: (V,).
     """
-    total: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, weights, z_loss)
+    total: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, weights, z_loss, bias)
     return total
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, z_loss: float) -> Tensor:
-        needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        hidden_gradient = torch.empty_like(hidden) if needs_gradient else None
-        weight_gradient = torch.zeros_like(weight) if needs_gradient else None
-        total = torch.zeros((), device=hidden.device)
-        for start in range(0, len(hidden), _ROWS_AT_A_TIME):
-            rows = slice(start, start + _ROWS_AT_A_TIME)
-            logits = (hidden[rows] @ weight.T).float()
-            row_weights, row_targets = weights[rows, None], targets[rows, None]
-            chosen = logits.gather(1, row_targets)
-            # In place and with one exponential: on a CPU these passes over the logits cost as much as the products.
-            top = logits.amax(-1, keepdim=True)
-            mass = logits.sub_(top).exp_().sum(-1, keepdim=True)
-            partition = top + mass.log()
-            total += ((partition - chosen + z_loss * partition.square()) * row_weights).sum()
-            if hidden_gradient is not None and weight_gradient is not None:
-                slope = logits.mul_(row_weights * (1 + 2 * z_loss * partition) / mass)
-                slope.scatter_add_(1, row_targets, -row_weights)
-                slope = slope.to(hidden.dtype)
-                torch.mm(slope, weight, out=hidden_gradient[rows])
-                weight_gradient.addmm_(slope.T, hidden[rows])
-        if needs_gradient:
-            ctx.save_for_backward(hidden_gradient, weight_gradient)
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, z_loss: float, bias: Tensor | None
+    ) -> Tensor:
+        kind = hidden.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        slopes = _Slopes(hidden, weight, bias, dtype) if any(ctx.needs_input_grad) else None
+        with torch.autocast(kind, enabled=False):  # rounded here once, not at each block
+            total = _blockwise(hidden.to(dtype), weight.to(dtype), targets, weights, z_loss, bias, slopes)
+        if slopes is not None:
+            ctx.save_for_backward(slopes.hidden, slopes.weight, slopes.bias)
+            ctx.dtype = hidden.dtype
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        hidden_gradient, weight_gradient = ctx.saved_tensors
-        return hidden_gradient * gradient, weight_gradient * gradient, None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias = ctx.saved_tensors
+        bias = None if bias is None else bias * gradient
+        return (hidden * gradient).to(ctx.dtype), weight * gradient, None, None, None, bias
+
+
+class _Slopes:
+    """The gradients of a sum of losses: of `hidden` in the products' dtype, the others added up in their own."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self.hidden = torch.empty_like(hidden, dtype=dtype)
+        self.weight = torch.zeros_like(weight)
+        self.bias = None if bias is None else torch.zeros_like(bias)
+
+    def add(self, rows: slice, slope: Tensor, hidden: Tensor, weight: Tensor) -> None:
+        if self.bias is not None:
+            self.bias += slope.sum(dim=0)
+        slope = slope.to(hidden.dtype)
+        torch.mm(slope, weight, out=self.hidden[rows])
+        if self.weight.dtype == hidden.dtype:
+            self.weight.addmm_(slope.T, hidden)
+        else:
+            self.weight += slope.T @ hidden
+
+
+def _blockwise(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    z_loss: float,
+    bias: Tensor | None,
+    slopes: _Slopes | None,
+) -> Tensor:
+    total = torch.zeros((), device=hidden.device)
+    for start in range(0, len(hidden), _ROWS_AT_A_TIME):
+        rows = slice(start, start + _ROWS_AT_A_TIME)
+        logits = (hidden[rows] @ weight.T).float()
+        if bias is not None:
+            logits += bias
+        row_weights, row_targets = weights[rows, None], targets[rows, None]
+        chosen = logits.gather(1, row_targets)
+        # In place and with one exponential: on a CPU these passes over the logits cost as much as the products.
+        top = logits.amax(-1, keepdim=True)
+        mass = logits.sub_(top).exp_().sum(-1, keepdim=True)
+        partition = top + mass.log()
+        total += ((partition - chosen + z_loss * partition.square()) * row_weights).sum()
+        if slopes is not None:
+            slope = logits.mul_(row_weights * (1 + 2 * z_loss * partition) / mass)
+            slopes.add(rows, slope.scatter_add_(1, row_targets, -row_weights), hidden[rows], weight)
+    return total
 
 
 @torch.no_grad()
@@ -116,7 +219,7 @@ def token_nats(model: Any, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
     if weight is None:
         logits = model(ids_BT).float()
         return F.cross_entropy(logits.flatten(0, 1), targets_BT.flatten(), reduction="none").view_as(targets_BT)
-    hidden = model.hidden(ids_BT).flatten(0, 1)
+    hidden = _scaled(model, model.hidden(ids_BT).flatten(0, 1))
     blocks = [
         F.cross_entropy((rows @ weight.T).float(), targets, reduction="none")
         for rows, targets in zip(

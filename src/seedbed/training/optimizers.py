@@ -1,4 +1,4 @@
-"""Optimizers: AdamW, and Muon for the matrices of the blocks with AdamW for the rest."""
+"""Optimizers: AdamW in three kinds, and Muon for the matrices of the blocks with AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ConfigError
+from .averaging import ScheduleFreeAdamW
 from .parallelism import local, part_of, whole
+from .quantized_states import AdamW8bit
 
-OptimizerName = Literal["muon", "adamw"]
+OptimizerName = Literal["muon", "adamw", "adamw8bit", "schedulefree"]
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: steepest at zero, so that small directions grow fast
 _QUINTIC_STEPS = 5
+_EPSILON = 1e-10  # AdamW's
 _ADAMW_RMS = 0.2  # the usual size of an AdamW update's entries (Liu et al. 2025, arXiv 2502.16982, section 2.2)
 
 
@@ -118,6 +121,10 @@ def build_optimizers(
         {"params": [one for one in rest if one.ndim < 2], "weight_decay": 0.0, "factor": factor},
     ]
     groups = [group for group in groups if group["params"]]
-    if groups:
-        optimizers.append(torch.optim.AdamW(groups, betas=betas, eps=1e-10, fused=True))
+    if groups and name == "adamw8bit":
+        optimizers.append(AdamW8bit(groups, betas=betas, eps=_EPSILON))
+    elif groups and name == "schedulefree":
+        optimizers.append(ScheduleFreeAdamW(groups, betas=betas, eps=_EPSILON))
+    elif groups:
+        optimizers.append(torch.optim.AdamW(groups, betas=betas, eps=_EPSILON, fused=True))
     return optimizers

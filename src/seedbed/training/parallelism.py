@@ -240,6 +240,11 @@ class ContextParallel:
                 f"{length} positions cannot be cut for {self._size} processes", where="context_length",
                 hint=f"Make it a multiple of {2 * self._size}.",
             )  # fmt: skip
+        if getattr(batch, "documents_BT", None) is not None or getattr(batch, "prefix_B", None) is not None:
+            raise ConfigError(
+                "sequences with document masks or prefixes are not cut", where="parallel.context",
+                hint="Leave context at 1 or these off.",
+            )  # fmt: skip
         pieces = torch.arange(length, device=batch.ids_BT.device).chunk(2 * self._size)
         self._places = torch.cat((pieces[self._rank], pieces[-1 - self._rank]))
         mine = (one[:, self._places].contiguous() for one in (batch.ids_BT, batch.targets_BT, batch.weights_BT))

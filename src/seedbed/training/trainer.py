@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any, Generic, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ..core.config import Config
@@ -26,7 +26,9 @@ from ..core.errors import ConfigError, ResourceError, SeedbedError
 from ..core.processes import together
 from ..core.randomness import derive_seed
 from ..datasets.loader import Batches
+from .averaging import MovingAverage, averaged_weights, borrowed_weights, take_weights
 from .checkpoints import Checkpoints, load_optimizer_state, optimizer_state
+from .execution import Precision, autocast, execute_blocks
 from .objectives import Objective
 from .optimizers import OptimizerName, build_optimizers
 from .parallelism import Parallel, clip_gradients, local, split_groups
@@ -51,7 +53,9 @@ class TrainerConfig(Config):
     steps: int = Field(1000, ge=1, description="optimizer steps")
     batch_size: int = Field(32, ge=1, description="sequences per step, whatever the accumulation")
     accumulation: int = Field(1, ge=1, description="micro-batches that a step's batch is cut into, to save memory")
-    optimizer: OptimizerName = Field("muon", description="muon: matrices of the blocks by Muon, the rest by AdamW")
+    optimizer: OptimizerName = Field(
+        "muon", description="muon (the blocks' matrices; AdamW the rest), adamw, adamw8bit or schedulefree"
+    )
     learning_rate: float = Field(3e-3, gt=0, description="peak learning rate")
     embedding_factor: float = Field(1.0, gt=0, description="beside Muon: AdamW's learning rate as a multiple of it")
     weight_decay: float = Field(0.1, ge=0, description="decoupled weight decay of matrices")
@@ -62,13 +66,23 @@ class TrainerConfig(Config):
     warmup_fraction: float = Field(0.05, ge=0, le=1, description="share of the steps with rising learning rate")
     decay_fraction: float = Field(0.5, gt=0, le=1, description="share of the steps with falling learning rate (wsd)")
     final_factor: float = Field(0.0, ge=0, le=1, description="learning rate at the end, as a share of the peak")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="judge and keep the weights' moving average; 0: the weights")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    precision: Precision = Field("float32", description="of matrix products; bfloat16 by autocast")
+    compile: bool = Field(False, description="compile the blocks by torch.compile: minutes first, faster steps then")
+    recompute: bool = Field(False, description="compute the blocks' activations again instead of keeping them")
     evaluate_every: int = Field(0, ge=0, description="steps between evaluations; 0: at the end alone")
     best_by: str = Field("validation_loss", description="the evaluation's figure whose lowest marks the best model")
     patience: int = Field(0, ge=0, description="evaluations without a better one until the run stops; 0: never")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
     tensorboard: bool = Field(False, description="also write TensorBoard's events")
     seed: int = Field(0, description="seed of everything random within a step (dropout, sampling)")
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainerConfig:
+        if self.optimizer == "schedulefree" and (self.schedule != "constant" or self.beta1 == 0 or self.ema_decay):
+            raise ValueError("optimizer schedulefree needs schedule: constant, beta1 above 0 and ema_decay: 0")
+        return self
 
     def learning_rate_at(self, step: int) -> float:
         factor = learning_rate_factor(
@@ -128,6 +142,7 @@ class Trainer(Generic[B]):
         self._accept_changes = accept_changes
         self._device = next(model.parameters()).device
         self._parallel = parallel or Parallel(device=self._device.type)
+        execute_blocks(model, compiled=config.compile, recompute=config.recompute)
         self._parallel.apply(model)
         self._checkpoints = Checkpoints(scratch / "checkpoints")
         flops = getattr(getattr(model, "config", None), "flops_per_token", None)
@@ -138,6 +153,7 @@ class Trainer(Generic[B]):
         )  # fmt: skip
         for one in self._optimizers:
             split_groups(one)
+        self._average = MovingAverage(model, config.ema_decay) if config.ema_decay else None
         self._parameters = [one for one in model.parameters() if one.requires_grad]
         self._step, self._counted = 0, 0.0
         self._best: dict[str, float] = {}  # step, value, and how many evaluations ago
@@ -158,6 +174,7 @@ class Trainer(Generic[B]):
                         self._records.show(task, self._one_step())
                 if self._best and config.patience:
                     self._take_best()
+                take_weights(self._model, self._judged())
             finally:
                 self._checkpoints.wait()
                 self._records.close()
@@ -201,6 +218,8 @@ class Trainer(Generic[B]):
                 group["lr"] = learning_rate * group["factor"]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if self._average is not None:
+            self._average.update(self._model)
         self._counted += float(total)
         row |= {"counted": self._counted, **extras, **self._spike(row["loss"])}
         self._records.add(self._step, row)
@@ -214,7 +233,8 @@ class Trainer(Generic[B]):
         losses, counts, extras, tokens = [], [], [], 0
         for part in self._parallel.parts(batch, self._config.accumulation):
             moved = part.to(self._device) if hasattr(part, "to") else part
-            loss, count, extra = self._parallel.loss(self._objective, self._model, moved)
+            with autocast(self._config.precision, self._device):
+                loss, count, extra = self._parallel.loss(self._objective, self._model, moved)
             loss.backward()
             losses.append(loss.detach())
             counts.append(torch.as_tensor(count).detach().float().cpu())
@@ -278,7 +298,7 @@ class Trainer(Generic[B]):
         """Evaluate, and say whether the model is the best so far."""
         if self._evaluate is None:
             return False
-        with self._parallel.evaluating(self._model):
+        with borrowed_weights(self._model, self._judged()), self._parallel.evaluating(self._model):
             found = dict(self._evaluate(self._model))
         self._records.add(self._step, found)
         value = found.get(self._config.best_by)
@@ -294,11 +314,15 @@ class Trainer(Generic[B]):
         self._best = {"step": self._step, "value": value, "waited": 0}
         return True
 
+    def _judged(self) -> dict[str, Tensor]:
+        """The weights to evaluate and to end with, where they are not those that train."""
+        return averaged_weights(self._model, self._average, self._optimizers)
+
     def _take_best(self) -> None:
         """Give the model the weights that it had when it was best."""
         self._checkpoints.wait()
         if self._best["step"] != self._step:
-            self._model.load_state_dict(self._checkpoints.load(int(self._best["step"]), self._model)["model"])
+            self._take(self._checkpoints.load(int(self._best["step"]), self._model))
 
     def _summary(self) -> dict[str, float]:
         training = [row for row in self._records.rows if "gradient_norm" in row]
@@ -321,6 +345,8 @@ class Trainer(Generic[B]):
             "optimizer": optimizer_state(self._model, self._optimizers),
             "batches": self._batches.state_dict(),
         }  # fmt: skip
+        if self._average is not None:
+            state["average"] = self._average.state_dict()
         if hasattr(self._objective, "state_dict"):
             state["objective"] = self._objective.state_dict()
         self._records.sync()
@@ -331,8 +357,7 @@ class Trainer(Generic[B]):
         state = self._checkpoints.load_newest(self._model)
         if state is not None:
             self._compare_config(state["config"])
-            self._model.load_state_dict(state["model"])
-            load_optimizer_state(self._model, self._optimizers, state.get("optimizer", {}))
+            self._take(state)
             self._batches.load_state_dict(state["batches"])
             if hasattr(self._objective, "load_state_dict"):
                 self._objective.load_state_dict(state["objective"])
@@ -340,6 +365,13 @@ class Trainer(Generic[B]):
             self._step, self._counted = done["step"], done["counted"]
             self._best, self._last_good = done["best"], done["last_good"]
         self._records.open_at(self._step)
+
+    def _take(self, state: Mapping[str, Any]) -> None:
+        """A checkpoint's weights, with the optimizers' states and averages that belong to them."""
+        self._model.load_state_dict(state["model"])
+        load_optimizer_state(self._model, self._optimizers, state.get("optimizer", {}))
+        if self._average is not None and "average" in state:
+            self._average.load_state_dict(state["average"])
 
     def _compare_config(self, saved: Mapping[str, Any]) -> None:
         now = self._config.model_dump(mode="json")
