@@ -38,6 +38,7 @@ from seedbed.indexes import (
     LSHIndex,
     MultiVectorIndex,
     PQIndex,
+    SparseIndex,
     load_index,
 )
 from seedbed.indexes.ivf import Codes
@@ -101,6 +102,12 @@ def tokens(generator: random.Random, index: Any, count: int) -> list[np.ndarray[
     return [vectors(generator, index, generator.randint(1, 9)) for _ in range(count)]
 
 
+def sparse(generator: random.Random, index: Any, count: int) -> list[tuple[list[int], list[float]]]:
+    """A few numbers each, with weights of every size."""
+    numbers = [generator.sample(range(index.vocabulary), generator.randint(0, 9)) for _ in range(count)]
+    return [(row, [10.0 ** generator.uniform(-30, 15) for _ in row]) for row in numbers]
+
+
 def dense(index: Callable[..., Any], **choices: Sequence[Any]) -> Callable[[random.Random], Index]:
     """An index of vectors with options out of `choices`."""
 
@@ -138,6 +145,7 @@ KINDS = {
     "lsh": Kind(dense(LSHIndex, tables=[1, 5], bits=[1, 9, 32]), vectors, complete=False),
     "multivector": Kind(late, tokens, complete=False),
     "bm25": Kind(lambda generator: BM25Index(generator.uniform(0, 3), generator.random()), texts, complete=False),
+    "sparse": Kind(lambda generator: SparseIndex(generator.choice([9, 300])), sparse, complete=False),
 }
 
 

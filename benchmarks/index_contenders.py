@@ -31,6 +31,7 @@ class Contender(ABC):
         graph: name of what is built, where several contenders search it in their own way; else their name.
         variants: build options worth trying; the contender's curve is the best of theirs at each recall.
         knobs: values of the one option that trades recall for time, rising; (None,) where there is none.
+        patience: values in a row that find no more before wider ones are left out.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Contender(ABC):
     graph: str | None = None
     variants: Sequence[Options] = ({},)
     knobs: Sequence[Any] = WIDTHS
+    patience: int = 2
 
     def missing(self) -> str | None:
         """Why it cannot take part here, or None."""
@@ -81,9 +83,10 @@ class Ours(Contender):
         knob: str | None = None,
         knobs: Sequence[Any] = (None,),
         options: Options | None = None,
+        patience: int = 2,
     ) -> None:
         self.name, self._new, self._knob, self._options = name, new, knob, dict(options or {})
-        self.variants, self.knobs = variants, knobs
+        self.variants, self.knobs, self.patience = variants, knobs, patience
 
     def build(self, vectors: Floats, threads: int, **options: Any) -> Any:
         index = self._new(vectors.shape[1], threads, **options)
@@ -135,6 +138,7 @@ OURS: tuple[Contender, ...] = (
             variants=({"lists": 316}, {"lists": 1024}),
             knob="probes,candidates",
             knobs=[(probes, candidates) for probes in PROBES for candidates in again],
+            patience=2 * len(again),
         )
         for codes, again in (("flat", (0,)), ("sq8", (20,)), ("pq", (40, 100, 200)), ("rabitq", (40, 100, 200)))
     ),

@@ -97,7 +97,7 @@ def measure(job: dict[str, Any]) -> None:
             best = max(best, recall)
             if recall >= _WORTH or knob == contender.knobs[-1]:
                 works.append((name, contender, index, options, knob, recall))
-            if recall >= _ENOUGH or in_vain == 2:
+            if recall >= _ENOUGH or in_vain == contender.patience:
                 break
     times: list[list[float]] = [[] for _ in works]
     for _ in range(job["rounds"]):

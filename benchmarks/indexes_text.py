@@ -187,12 +187,7 @@ def maxsim_rerank(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _vectors(args: argparse.Namespace) -> token_vectors.TokenVectors:
-    loaded = token_vectors.load(args.cache, sentences(SENTENCES))
-    documents = loaded.documents
-    if args.documents:
-        offsets = documents.offsets[: args.documents + 1]
-        documents = Ragged(documents.values[: offsets[-1]], offsets)
-    return token_vectors.TokenVectors(documents, loaded.queries)
+    return token_vectors.load(args.cache, sentences(args.sentences))
 
 
 def build_one(args: argparse.Namespace) -> None:
@@ -239,7 +234,7 @@ def plaid(args: argparse.Namespace) -> dict[str, Any]:
         if not kept.exists():
             command = [sys.executable, "-m", "benchmarks.indexes_text", "--build", who, "--cache", str(args.cache)]
             command += ["--threads", str(max(args.threads)), "--memory", str(args.memory)]
-            command += ["--documents", str(args.documents)] if args.documents else []
+            command += ["--sentences", str(args.sentences)]
             kept.write_text(
                 subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
             )
@@ -252,8 +247,11 @@ def plaid(args: argparse.Namespace) -> dict[str, Any]:
     queries = list(vectors.queries)
     tensors = [torch.from_numpy(np.array(row)) for row in queries]
 
+    names = [*collection.documents, *(f"sentence {place}" for place in range(args.sentences))]
+
     def quality(ids: Any) -> float:
-        return retrieval.ndcg(ids, collection.relevant, K)
+        named = [[names[place] for place in row if place >= 0] for row in ids]
+        return retrieval.ndcg(named, collection.relevant, K)
 
     def our_ids(probes: int, candidates: int, threads: int) -> Any:
         return ours.search(queries, K, probes=probes, candidates=candidates, threads=threads)[1]
@@ -337,7 +335,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "indexes_text.json")
-    parser.add_argument("--documents", type=int, help="for plaid: only the first ones (the 1,400 abstracts come first)")
+    parser.add_argument("--sentences", type=int, default=SENTENCES, help="for plaid: beside the 1,400 abstracts")
     parser.add_argument("--memory", type=int, default=192, help="megabytes that building a MultiVectorIndex may take")
     parser.add_argument("--build", choices=["seedbed", "fast-plaid"], help=argparse.SUPPRESS)
     args = parser.parse_args()

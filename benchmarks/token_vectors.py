@@ -6,9 +6,8 @@ judgements of Cranfield tell how well a search ranks.
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
-import xml.etree.ElementTree as xml
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,33 +17,16 @@ import numpy.typing as npt
 from benchmarks import texts as corpora
 from seedbed.core.console import progress
 from seedbed.core.ragged import Ragged
+from seedbed.evaluation.collections import Collection, read_trec
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "seedbed" / "benchmarks"
 DIM = 128
 
 
-@dataclass(frozen=True)
-class Collection:
-    """Texts, questions and for each question the texts that answer it, with their gains."""
-
-    texts: list[str]
-    queries: list[str]
-    relevant: list[dict[int, float]]
-
-
 def cranfield() -> Collection:
-    """1,400 abstracts and 225 queries with judgements (gains 1 to 4; what was judged irrelevant counts nothing)."""
+    """1,400 abstracts with their titles, and 225 queries with judgements (gains 1 to 4)."""
     folder = corpora.SHARED / "ir" / "cranfield"
-    raw = (folder / "cran.all.1400.xml").read_text(encoding="utf-8", errors="replace")
-    texts = [re.sub(r"\s+", " ", text).strip() for text in re.findall(r"<text>(.*?)</text>", raw, flags=re.DOTALL)]
-    tree = xml.parse(folder / "cran.qry.xml")
-    queries = [re.sub(r"\s+", " ", top.findtext("title", "")).strip() for top in tree.getroot().iter("top")]
-    relevant: list[dict[int, float]] = [{} for _ in queries]
-    for line in (folder / "cranqrel.trec.txt").read_text().splitlines():
-        query, _, document, gain = (int(part) for part in line.split())
-        if gain > 0:
-            relevant[query - 1][document - 1] = float(gain)
-    return Collection(texts, queries, relevant)
+    return read_trec(folder / "cran.all.1400.xml", folder / "cran.qry.xml", folder / "cranqrel.trec.txt")
 
 
 @dataclass(frozen=True)
@@ -57,11 +39,14 @@ class TokenVectors:
 
 def load(cache: Path, sentences: list[str]) -> TokenVectors:
     """Cranfield's abstracts first, then `sentences`; Cranfield's queries. Made once and kept in `cache`."""
+    collection = cranfield()
+    texts = [*collection.documents.values(), *sentences]
+    asked = [collection.queries[query] for query in collection.asked]
+    digest = hashlib.sha256("\n".join(texts + asked).encode()).hexdigest()
     cache.mkdir(parents=True, exist_ok=True)
-    path = cache / f"minilm_tokens_{len(sentences)}.npz"
+    path = cache / f"minilm_tokens_{digest[:12]}.npz"
     if not path.exists():
-        collection = cranfield()
-        documents, queries = _embed(collection.texts + sentences), _embed(collection.queries)
+        documents, queries = _embed(texts), _embed(asked)
         basis = np.linalg.eigh(np.cov(documents.values[:: max(1, len(documents.values) // 50_000)].T))[1][:, -DIM:]
         with open(path.with_suffix(".writing"), "wb") as handle:
             np.savez(

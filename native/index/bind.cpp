@@ -25,36 +25,20 @@ void check_ragged(const In<std::uint32_t>& terms, const In<std::int64_t>& offset
 }
 
 void bind_hnsw(nb::module_& m) {
-  nb::class_<Hnsw>(m, "Hnsw")
+  nb::class_<Hnsw> index(m, "Hnsw");
+  bind_upkeep(index);
+  bind_add(index);
+  index
       .def(nb::init<std::size_t, bool, std::size_t, std::size_t, std::uint64_t>(), "dim"_a, "l2"_a, "m"_a,
            "ef_construction"_a, "seed"_a)
-      .def("add",
-           [](Hnsw& self, const In2<float>& rows, const In<std::int64_t>& ids, std::size_t threads) {
-             require(rows.shape(1) == self.dim() && rows.shape(0) == ids.size(), "rows and ids do not fit");
-             const nb::gil_scoped_release release;
-             self.add(rows.data(), ids.data(), ids.size(), std::min<std::size_t>(threads, 256));
-           },
-           "rows"_a, "ids"_a, "threads"_a)
-      .def("remove",
-           [](Hnsw& self, const In<std::int64_t>& ids) {
-             const nb::gil_scoped_release release;
-             self.remove(ids.data(), ids.size());
-           },
-           "ids"_a)
       .def("search",
            [](const Hnsw& self, const In2<float>& queries, std::size_t k, std::size_t ef,
-              const std::optional<In<std::int64_t>>& allowed, std::size_t threads) {
+              const Allowed& allowed, std::size_t threads) {
              require(queries.shape(1) == self.dim(), "queries have another dimension");
              const std::size_t rows = queries.shape(0);
-             auto distances = table<float>(rows, checked_cells(rows, k));
-             auto ids = table<std::int64_t>(rows, k);
-             const auto only = copied(allowed);
-             {
-               const nb::gil_scoped_release release;
-               self.search(queries.data(), rows, k, ef, only ? &*only : nullptr, std::min<std::size_t>(threads, 256),
-                           distances.data(), ids.data());
-             }
-             return nb::make_tuple(distances, ids);
+             return answers(rows, k, allowed, [&](const std::vector<std::int64_t>* only, float* scores, std::int64_t* ids) {
+               self.search(queries.data(), rows, k, ef, only, threads_of(threads), scores, ids);
+             });
            },
            "queries"_a, "k"_a, "ef"_a, "allowed"_a = nb::none(), "threads"_a = 1)
       .def("state",
@@ -83,16 +67,7 @@ void bind_hnsw(nb::module_& m) {
            "vectors"_a, "labels"_a, "levels"_a, "flags"_a, "ring"_a, "links"_a, "upper_start"_a, "upper"_a, "entry"_a,
            "drawn"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>(), nb::keep_alive<1, 5>(),
            nb::keep_alive<1, 6>(), nb::keep_alive<1, 7>(), nb::keep_alive<1, 8>(), nb::keep_alive<1, 9>(),
-           "Takes the arrays without copying; the first change copies them.")
-      .def("ids",
-           [](const Hnsw& self) {
-             const std::vector<std::int64_t> found = self.ids();
-             auto out = table<std::int64_t>(1, found.size());
-             std::copy(found.begin(), found.end(), out.data());
-             return out;
-           })
-      .def("memory_bytes", &Hnsw::memory_bytes)
-      .def("__len__", &Hnsw::size);
+           "Takes the arrays without copying; the first change copies them.");
 }
 
 Bm25Variant bm25_variant(const std::string& name) {
@@ -116,7 +91,9 @@ const float* checked_weights(const Bm25& index, const std::optional<In<float>>& 
 }
 
 void bind_bm25(nb::module_& m) {
-  nb::class_<Bm25>(m, "Bm25")
+  nb::class_<Bm25> index(m, "Bm25");
+  bind_upkeep(index);
+  index
       .def("__init__",
            [](Bm25* self, const std::string& variant, double k1, double b, double delta) {
              new (self) Bm25(bm25_variant(variant), k1, b, delta);
@@ -134,28 +111,15 @@ void bind_bm25(nb::module_& m) {
              self.add(terms.data(), given, offsets.data(), ids.data(), ids.size(), vocabulary);
            },
            "terms"_a, "offsets"_a, "ids"_a, "vocabulary"_a, "weights"_a = nb::none())
-      .def("remove",
-           [](Bm25& self, const In<std::int64_t>& ids) {
-             const nb::gil_scoped_release release;
-             self.remove(ids.data(), ids.size());
-           },
-           "ids"_a)
       .def("search",
            [](const Bm25& self, const In<std::uint32_t>& terms, const In<std::int64_t>& offsets, std::size_t k,
-              const std::optional<In<std::int64_t>>& allowed, std::size_t threads,
-              const std::optional<In<float>>& weights) {
+              const Allowed& allowed, std::size_t threads, const std::optional<In<float>>& weights) {
              check_ragged(terms, offsets);
              const float* const given = checked_weights(self, weights, terms);
              const std::size_t rows = offsets.size() - 1;
-             auto scores = table<float>(rows, checked_cells(rows, k));
-             auto ids = table<std::int64_t>(rows, k);
-             const auto only = copied(allowed);
-             {
-               const nb::gil_scoped_release release;
-               self.search(terms.data(), given, offsets.data(), rows, k, only ? &*only : nullptr,
-                           std::min<std::size_t>(threads, 256), scores.data(), ids.data());
-             }
-             return nb::make_tuple(scores, ids);
+             return answers(rows, k, allowed, [&](const std::vector<std::int64_t>* only, float* scores, std::int64_t* ids) {
+               self.search(terms.data(), given, offsets.data(), rows, k, only, threads_of(threads), scores, ids);
+             });
            },
            "terms"_a, "offsets"_a, "k"_a, "allowed"_a = nb::none(), "threads"_a = 1, "weights"_a = nb::none())
       .def("state",
@@ -176,9 +140,7 @@ void bind_bm25(nb::module_& m) {
              self.restore({span(labels), span(term_offsets), span(documents), span(counts)});
            },
            "labels"_a, "term_offsets"_a, "documents"_a, "counts"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(),
-           nb::keep_alive<1, 4>(), nb::keep_alive<1, 5>())
-      .def("memory_bytes", &Bm25::memory_bytes)
-      .def("__len__", &Bm25::size);
+           nb::keep_alive<1, 4>(), nb::keep_alive<1, 5>());
 }
 
 }  // namespace

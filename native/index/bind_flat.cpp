@@ -9,7 +9,9 @@ using namespace nanobind::literals;
 namespace seedbed::index {
 
 void bind_flat(nb::module_& m) {
-  nb::class_<Flat>(m, "Flat")
+  nb::class_<Flat> index(m, "Flat");
+  bind_upkeep(index);
+  index
       .def(nb::init<std::size_t, bool>(), "dim"_a, "l2"_a)
       .def("add",
            [](Flat& self, const In2<float>& rows, const In<std::int64_t>& ids) {
@@ -18,26 +20,14 @@ void bind_flat(nb::module_& m) {
              self.add(rows.data(), ids.data(), ids.size());
            },
            "rows"_a, "ids"_a)
-      .def("remove",
-           [](Flat& self, const In<std::int64_t>& ids) {
-             const nb::gil_scoped_release release;
-             self.remove(ids.data(), ids.size());
-           },
-           "ids"_a)
       .def("search",
-           [](const Flat& self, const In2<float>& queries, std::size_t k, const std::optional<In<std::int64_t>>& allowed,
+           [](const Flat& self, const In2<float>& queries, std::size_t k, const Allowed& allowed,
               std::size_t threads) {
              require(queries.shape(1) == self.dim(), "queries have another dimension");
              const std::size_t rows = queries.shape(0);
-             auto distances = table<float>(rows, checked_cells(rows, k));
-             auto ids = table<std::int64_t>(rows, k);
-             const auto only = copied(allowed);
-             {
-               const nb::gil_scoped_release release;
-               self.search(queries.data(), rows, k, only ? &*only : nullptr, std::min<std::size_t>(threads, 256),
-                           distances.data(), ids.data());
-             }
-             return nb::make_tuple(distances, ids);
+             return answers(rows, k, allowed, [&](const std::vector<std::int64_t>* only, float* scores, std::int64_t* ids) {
+               self.search(queries.data(), rows, k, only, threads_of(threads), scores, ids);
+             });
            },
            "queries"_a, "k"_a, "allowed"_a = nb::none(), "threads"_a = 1)
       .def("state",
@@ -54,16 +44,7 @@ void bind_flat(nb::module_& m) {
              self.restore(span(vectors), span(ids));
            },
            "vectors"_a, "ids"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(),
-           "Takes vectors (n * dim,) and ids (n,) without copying where dim is a multiple of 16; the first change copies.")
-      .def("ids",
-           [](const Flat& self) {
-             const std::vector<std::int64_t> found = self.ids();
-             auto out = table<std::int64_t>(1, found.size());
-             std::copy(found.begin(), found.end(), out.data());
-             return out;
-           })
-      .def("memory_bytes", &Flat::memory_bytes)
-      .def("__len__", &Flat::size);
+           "Takes vectors (n * dim,) and ids (n,) without copying where dim is a multiple of 16; the first change copies.");
 }
 
 }  // namespace seedbed::index

@@ -18,7 +18,10 @@ Metric metric_of(int number) {
 }  // namespace
 
 void bind_graph(nb::module_& m) {
-  nb::class_<Graph>(m, "Graph")
+  nb::class_<Graph> index(m, "Graph");
+  bind_upkeep(index);
+  bind_add(index);
+  index
       .def("__init__",
            [](Graph* self, std::size_t dim, int metric, std::size_t degree, std::size_t ef_construction, bool one_bit,
               std::uint64_t seed) {
@@ -26,33 +29,14 @@ void bind_graph(nb::module_& m) {
            },
            "dim"_a, "metric"_a, "degree"_a, "ef_construction"_a, "one_bit"_a, "seed"_a,
            "metric: 0 cosine, 1 dot, 2 l2.")
-      .def("add",
-           [](Graph& self, const In2<float>& rows, const In<std::int64_t>& ids, std::size_t threads) {
-             require(rows.shape(1) == self.dim() && rows.shape(0) == ids.size(), "rows and ids do not fit");
-             const nb::gil_scoped_release release;
-             self.add(rows.data(), ids.data(), ids.size(), std::min<std::size_t>(threads, 256));
-           },
-           "rows"_a, "ids"_a, "threads"_a)
-      .def("remove",
-           [](Graph& self, const In<std::int64_t>& ids) {
-             const nb::gil_scoped_release release;
-             self.remove(ids.data(), ids.size());
-           },
-           "ids"_a)
       .def("search",
            [](const Graph& self, const In2<float>& queries, std::size_t k, std::size_t width, bool exact_walk,
-              const std::optional<In<std::int64_t>>& allowed, std::size_t threads) {
+              const Allowed& allowed, std::size_t threads) {
              require(queries.shape(1) == self.dim(), "queries have another dimension");
              const std::size_t rows = queries.shape(0);
-             auto distances = table<float>(rows, checked_cells(rows, k));
-             auto ids = table<std::int64_t>(rows, k);
-             const auto only = copied(allowed);
-             {
-               const nb::gil_scoped_release release;
-               self.search(queries.data(), rows, {k, width, exact_walk, std::min<std::size_t>(threads, 256)},
-                           only ? &*only : nullptr, distances.data(), ids.data());
-             }
-             return nb::make_tuple(distances, ids);
+             return answers(rows, k, allowed, [&](const std::vector<std::int64_t>* only, float* scores, std::int64_t* ids) {
+               self.search(queries.data(), rows, {k, width, exact_walk, threads_of(threads)}, only, scores, ids);
+             });
            },
            "queries"_a, "k"_a, "width"_a, "exact_walk"_a = false, "allowed"_a = nb::none(),
            "threads"_a = 1)
@@ -98,16 +82,7 @@ void bind_graph(nb::module_& m) {
            "blocks"_a, "reach"_a, "sampled_at"_a, "unchecked"_a, nb::keep_alive<1, 2>(),
            nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>(),
            nb::keep_alive<1, 5>(), nb::keep_alive<1, 6>(), nb::keep_alive<1, 7>(), nb::keep_alive<1, 8>(),
-           nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>(), nb::keep_alive<1, 11>())
-      .def("ids",
-           [](const Graph& self) {
-             const std::vector<std::int64_t> ids = self.ids();
-             auto out = table<std::int64_t>(ids.size(), 1);
-             std::copy(ids.begin(), ids.end(), out.data());
-             return out;
-           })
-      .def("memory_bytes", &Graph::memory_bytes)
-      .def("__len__", &Graph::size);
+           nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>(), nb::keep_alive<1, 11>());
 }
 
 }  // namespace seedbed::index

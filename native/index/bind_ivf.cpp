@@ -21,7 +21,10 @@ Codes codes_named(const std::string& name) {
 }  // namespace
 
 void bind_ivf(nb::module_& m) {
-  nb::class_<Ivf>(m, "Ivf")
+  nb::class_<Ivf> index(m, "Ivf");
+  bind_upkeep(index);
+  bind_add(index);
+  index
       .def("__init__",
            [](Ivf* self, std::size_t dim, std::size_t lists, bool l2, const std::string& codes, bool vectors,
               std::size_t subspaces, std::size_t bits) {
@@ -47,33 +50,15 @@ void bind_ivf(nb::module_& m) {
              return arrays;
            },
            "Views into the index.")
-      .def("add",
-           [](Ivf& self, const In2<float>& rows, const In<std::int64_t>& ids, std::size_t threads) {
-             require(rows.shape(1) == self.dim() && rows.shape(0) == ids.size(), "rows and ids do not fit");
-             const nb::gil_scoped_release release;
-             self.add(rows.data(), ids.data(), ids.size(), std::clamp<std::size_t>(threads, 1, 256));
-           },
-           "rows"_a, "ids"_a, "threads"_a, "Ids are distinct.")
-      .def("remove",
-           [](Ivf& self, const In<std::int64_t>& ids) {
-             const nb::gil_scoped_release release;
-             self.remove(ids.data(), ids.size());
-           },
-           "ids"_a, "Ids are distinct.")
       .def("search",
            [](const Ivf& self, const In2<float>& queries, std::size_t k, std::size_t probes, std::size_t candidates,
-              bool exact, const std::optional<In<std::int64_t>>& allowed, std::size_t threads) {
+              bool exact, const Allowed& allowed, std::size_t threads) {
              require(queries.shape(1) == self.dim(), "queries have another dimension");
              const std::size_t rows = queries.shape(0);
-             auto distances = table<float>(rows, checked_cells(rows, k));
-             auto ids = table<std::int64_t>(rows, k);
-             const auto only = copied(allowed);
-             {
-               const nb::gil_scoped_release release;
+             return answers(rows, k, allowed, [&](const std::vector<std::int64_t>* only, float* scores, std::int64_t* ids) {
                self.search(queries.data(), rows, {k, std::max<std::size_t>(1, probes), candidates, exact},
-                           only ? &*only : nullptr, std::clamp<std::size_t>(threads, 1, 256), distances.data(), ids.data());
-             }
-             return nb::make_tuple(distances, ids);
+                           only, threads_of(threads), scores, ids);
+             });
            },
            "queries"_a, "k"_a, "probes"_a, "candidates"_a, "exact"_a, "allowed"_a = nb::none(), "threads"_a = 1)
       .def("content",
@@ -102,10 +87,7 @@ void bind_ivf(nb::module_& m) {
            "sizes"_a, "labels"_a, "codes"_a, "scales"_a, "adds"_a, "vectors"_a, nb::keep_alive<1, 2>(),
            nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>(), nb::keep_alive<1, 5>(), nb::keep_alive<1, 6>(),
            nb::keep_alive<1, 7>(), "Takes the arrays without copying; changes copy the lists that they touch.")
-      .def("ids", [](const Ivf& self) { return moved_out(self.ids()); })
-      .def("list_sizes", [](const Ivf& self) { return moved_out(self.list_sizes()); })
-      .def("memory_bytes", &Ivf::memory_bytes)
-      .def("__len__", &Ivf::size);
+      .def("list_sizes", [](const Ivf& self) { return moved_out(self.list_sizes()); });
 }
 
 }  // namespace seedbed::index

@@ -10,36 +10,21 @@ using namespace nanobind::literals;
 namespace seedbed::index {
 
 void bind_lsh(nb::module_& m) {
-  nb::class_<Lsh>(m, "Lsh")
+  nb::class_<Lsh> index(m, "Lsh");
+  bind_upkeep(index);
+  bind_add(index);
+  index
       .def(nb::init<std::size_t, bool, std::size_t, std::size_t, std::uint64_t>(), "dim"_a, "l2"_a, "tables"_a, "bits"_a,
            "seed"_a)
-      .def("add",
-           [](Lsh& self, const In2<float>& rows, const In<std::int64_t>& ids, std::size_t threads) {
-             require(rows.shape(1) == self.dim() && rows.shape(0) == ids.size(), "rows and ids do not fit");
-             const nb::gil_scoped_release release;
-             self.add(rows.data(), ids.data(), ids.size(), std::clamp<std::size_t>(threads, 1, 256));
-           },
-           "rows"_a, "ids"_a, "threads"_a, "Ids are distinct.")
-      .def("remove",
-           [](Lsh& self, const In<std::int64_t>& ids) {
-             const nb::gil_scoped_release release;
-             self.remove(ids.data(), ids.size());
-           },
-           "ids"_a, "Ids are distinct.")
       .def("search",
            [](const Lsh& self, const In2<float>& queries, std::size_t k, std::size_t probes,
-              const std::optional<In<std::int64_t>>& allowed, std::size_t threads) {
+              const Allowed& allowed, std::size_t threads) {
              require(queries.shape(1) == self.dim(), "queries have another dimension");
              const std::size_t rows = queries.shape(0);
-             auto distances = table<float>(rows, checked_cells(rows, k));
-             auto ids = table<std::int64_t>(rows, k);
-             const auto only = copied(allowed);
-             {
-               const nb::gil_scoped_release release;
-               self.search(queries.data(), rows, k, std::max<std::size_t>(1, probes), only ? &*only : nullptr,
-                           std::clamp<std::size_t>(threads, 1, 256), distances.data(), ids.data());
-             }
-             return nb::make_tuple(distances, ids);
+             return answers(rows, k, allowed, [&](const std::vector<std::int64_t>* only, float* scores, std::int64_t* ids) {
+               self.search(queries.data(), rows, k, std::max<std::size_t>(1, probes), only,
+                           threads_of(threads), scores, ids);
+             });
            },
            "queries"_a, "k"_a, "probes"_a, "allowed"_a = nb::none(), "threads"_a = 1)
       .def("content",
@@ -61,10 +46,7 @@ void bind_lsh(nb::module_& m) {
              self.restore({span(origin), span(vectors), span(labels), span(keys)});
            },
            "origin"_a, "vectors"_a, "labels"_a, "keys"_a, nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>(),
-           nb::keep_alive<1, 5>(), "Takes vectors, labels and keys without copying; the first change copies them.")
-      .def("ids", [](const Lsh& self) { return moved_out(self.ids()); })
-      .def("memory_bytes", &Lsh::memory_bytes)
-      .def("__len__", &Lsh::size);
+           nb::keep_alive<1, 5>(), "Takes vectors, labels and keys without copying; the first change copies them.");
 }
 
 }  // namespace seedbed::index

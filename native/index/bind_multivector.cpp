@@ -47,7 +47,7 @@ nb::object maxsim_scores(const In2<float>& queries, const In<std::int64_t>& quer
   auto scores = table<float>(rows, documents.size());
   {
     const nb::gil_scoped_release release;
-    maxsim<T>(queries.data(), query_offsets.data(), rows, documents, dim, std::clamp<std::size_t>(threads, 1, 256),
+    maxsim<T>(queries.data(), query_offsets.data(), rows, documents, dim, threads_of(threads),
               scores.data());
   }
   return nb::cast(scores);
@@ -60,7 +60,9 @@ void bind_multivector(nb::module_& m) {
         "Of documents whose tokens lie in a list of arrays, none in two of them.");
   m.def("maxsim_halves", &maxsim_scores<std::uint16_t>, "queries"_a, "query_offsets"_a, "blocks"_a, "offsets"_a, "threads"_a,
         "Documents are IEEE halves, by their bits.");
-  nb::class_<MultiVector>(m, "MultiVector")
+  nb::class_<MultiVector> index(m, "MultiVector");
+  bind_upkeep(index);
+  index
       .def(nb::init<std::size_t, unsigned, const std::string&>(), "dim"_a, "bits"_a, "spill"_a = "")
       .def("set_codec",
            [](MultiVector& self, const In<float>& centroids, const In<float>& cutoffs, const In<float>& weights) {
@@ -73,32 +75,21 @@ void bind_multivector(nb::module_& m) {
              require(tokens.shape(1) == self.dim() && offsets.size() == ids.size() + 1, "tokens, offsets and ids do not fit");
              check_offsets(offsets, tokens.shape(0));
              const nb::gil_scoped_release release;
-             self.add(tokens.data(), offsets.data(), ids.data(), ids.size(), std::clamp<std::size_t>(threads, 1, 256));
+             self.add(tokens.data(), offsets.data(), ids.data(), ids.size(), threads_of(threads));
            },
            "tokens"_a, "offsets"_a, "ids"_a, "threads"_a)
-      .def("remove",
-           [](MultiVector& self, const In<std::int64_t>& ids) {
-             const nb::gil_scoped_release release;
-             self.remove(ids.data(), ids.size());
-           },
-           "ids"_a)
       .def("search",
            [](const MultiVector& self, const In2<float>& tokens, const In<std::int64_t>& offsets, std::size_t k,
-              std::size_t probes, std::size_t candidates, const std::optional<In<std::int64_t>>& allowed,
+              std::size_t probes, std::size_t candidates, const Allowed& allowed,
               std::size_t threads) {
              require(tokens.shape(1) == self.dim(), "queries have another dimension");
              check_offsets(offsets, tokens.shape(0));
              const std::size_t rows = offsets.size() - 1;
-             auto scores = table<float>(rows, checked_cells(rows, k));
-             auto ids = table<std::int64_t>(rows, k);
-             const auto only = copied(allowed);
-             {
-               const nb::gil_scoped_release release;
+             return answers(rows, k, allowed, [&](const std::vector<std::int64_t>* only, float* scores, std::int64_t* ids) {
                self.search(tokens.data(), offsets.data(), rows,
-                           {k, probes, candidates, std::clamp<std::size_t>(threads, 1, 256)}, only ? &*only : nullptr,
-                           scores.data(), ids.data());
-             }
-             return nb::make_tuple(scores, ids);
+                           {k, probes, candidates, threads_of(threads)}, only,
+                           scores, ids);
+             });
            },
            "tokens"_a, "offsets"_a, "k"_a, "probes"_a, "candidates"_a, "allowed"_a = nb::none(), "threads"_a = 1)
       .def("first_known",
@@ -138,9 +129,7 @@ void bind_multivector(nb::module_& m) {
            nb::keep_alive<1, 5>(), nb::keep_alive<1, 6>(), nb::keep_alive<1, 7>(), nb::keep_alive<1, 8>(),
            "Takes the documents' arrays without copying; the first change copies them.")
       .def_prop_ro("trained", &MultiVector::trained)
-      .def_prop_ro("tokens", &MultiVector::token_count)
-      .def("memory_bytes", &MultiVector::memory_bytes)
-      .def("__len__", &MultiVector::size);
+      .def_prop_ro("tokens", &MultiVector::token_count);
 }
 
 }  // namespace seedbed::index

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "index/admitted.hpp"
 #include "index/parallel.hpp"
 
 namespace seedbed::index {
@@ -241,6 +242,15 @@ void Flat::scan(Scan& scan, std::size_t first_block, std::size_t last_block) con
   }
 }
 
+Flat::CodedQuery Flat::coded(const float* values) const {
+  CodedQuery query{values, std::vector<std::int8_t>(stride_), {}, {}};
+  const Code made = code(values, stride_, [&](std::size_t j, int number) {
+    query.codes[j] = static_cast<std::int8_t>(number);
+  });
+  query.bounds = {made.scale, length(values, stride_), made.error};
+  return query;
+}
+
 void Flat::search(const float* queries, std::size_t count, std::size_t k, const std::vector<std::int64_t>* allowed,
                   std::size_t threads, float* distances, std::int64_t* ids) const {
   std::fill(distances, distances + count * k, l2_ ? kInfinity : -kInfinity);
@@ -249,31 +259,24 @@ void Flat::search(const float* queries, std::size_t count, std::size_t k, const 
   const std::shared_lock lock(access_);
   gate.unlock();
 
-  std::vector<std::uint8_t> mask;
-  std::vector<std::uint32_t> few;
   const std::size_t total = labels_.size();
-  std::size_t within = total;
+  Admitted few;  // to be compared one by one
   if (allowed) {
     need_label_map();
-    mask.assign(total, 0);
-    for (std::int64_t label : *allowed) {
-      const std::uint32_t place = map_.find(label, labels_.data());
-      if (place != LabelMap::kNone) mask[place] = 1;
-    }
-    within = static_cast<std::size_t>(std::count(mask.begin(), mask.end(), 1));
+    few = admitted(*allowed, map_, labels_);
+    std::sort(few.slots.begin(), few.slots.end());  // as they lie in memory
   }
-  const std::size_t wanted = std::min(k, within);
+  const std::size_t within = allowed ? few.slots.size() : total, wanted = std::min(k, within);
   if (wanted == 0 || count == 0) return;
   const bool one_by_one = stride_ > kMaxCoded || within * 8 < total;  // then reading all codes costs more
-  if (one_by_one) {
-    for (std::size_t place = 0; place < total; ++place)
-      if (!allowed || mask[place]) few.push_back(static_cast<std::uint32_t>(place));
-  } else {
-    need_codes();
+  if (!one_by_one) need_codes();
+  if (one_by_one && !allowed) {
+    few.slots.resize(total);
+    std::iota(few.slots.begin(), few.slots.end(), 0u);
   }
 
   threads = std::max<std::size_t>(threads, 1);
-  const std::size_t units = one_by_one ? few.size() : (total + kRows - 1) / kRows;
+  const std::size_t units = one_by_one ? few.slots.size() : (total + kRows - 1) / kRows;
   const std::size_t group = std::clamp<std::size_t>((count + threads - 1) / threads, 1, kGroup);
   const std::size_t groups = (count + group - 1) / group;
   const std::size_t parts = groups >= threads ? 1 : std::clamp<std::size_t>(threads / groups, 1, units / 64 + 1);
@@ -288,31 +291,25 @@ void Flat::search(const float* queries, std::size_t count, std::size_t k, const 
     if (one_by_one) {
       for (std::size_t q = start; q < start + size; ++q)
         for (std::size_t i = first; i < last; ++i)
-          compare(padded.data() + q * stride_, few[i], wanted, best[q * parts + part]);
+          compare(padded.data() + q * stride_, few.slots[i], wanted, best[q * parts + part]);
       return;
     }
-    Scan scan{{}, wanted, allowed ? &mask : nullptr, {}, {}, {}, {}};
-    for (std::size_t q = start; q < start + size; ++q) {
-      CodedQuery query{padded.data() + q * stride_, std::vector<std::int8_t>(stride_), {}, {}};
-      const Code made = code(query.values, stride_, [&](std::size_t j, int number) {
-        query.codes[j] = static_cast<std::int8_t>(number);
-      });
-      query.bounds = {made.scale, length(query.values, stride_), made.error};
-      scan.queries.push_back(std::move(query));
-    }
+    Scan scan{{}, wanted, allowed ? &few.mask : nullptr, {}, {}, {}, {}};
+    for (std::size_t q = start; q < start + size; ++q) scan.queries.push_back(coded(padded.data() + q * stride_));
     this->scan(scan, first, last);
     for (std::size_t q = 0; q < size; ++q) best[(start + q) * parts + part] = std::move(scan.queries[q].best);
   });
+  for (std::size_t q = 0; q < count; ++q) give({best.data() + q * parts, parts}, wanted, distances + q * k, ids + q * k);
+}
 
-  for (std::size_t q = 0; q < count; ++q) {
-    std::vector<Near>& found = best[q * parts];
-    for (std::size_t part = 1; part < parts; ++part)
-      found.insert(found.end(), best[q * parts + part].begin(), best[q * parts + part].end());
-    std::sort(found.begin(), found.end());
-    for (std::size_t i = 0; i < std::min(wanted, found.size()); ++i) {
-      distances[q * k + i] = l2_ ? found[i].distance : -found[i].distance;
-      ids[q * k + i] = labels_[found[i].place];
-    }
+// The nearest of what was found in several parts.
+void Flat::give(std::span<std::vector<Near>> parts, std::size_t wanted, float* distances, std::int64_t* ids) const {
+  std::vector<Near>& found = parts[0];
+  for (const std::vector<Near>& part : parts.subspan(1)) found.insert(found.end(), part.begin(), part.end());
+  std::sort(found.begin(), found.end());
+  for (std::size_t i = 0; i < std::min(wanted, found.size()); ++i) {
+    distances[i] = l2_ ? found[i].distance : -found[i].distance;
+    ids[i] = labels_[found[i].place];
   }
 }
 

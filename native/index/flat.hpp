@@ -64,6 +64,8 @@ class Flat {
   void need_label_map() const;
   void scan(Scan& scan, std::size_t first_block, std::size_t last_block) const;
   void weigh(Scan& scan, std::size_t query, std::size_t first, std::size_t passed) const;
+  CodedQuery coded(const float* values) const;
+  void give(std::span<std::vector<Near>> parts, std::size_t wanted, float* distances, std::int64_t* ids) const;
   void compare(const float* query, std::uint32_t place, std::size_t k, std::vector<Near>& best) const;
 
   std::size_t dim_, stride_;

@@ -2,6 +2,7 @@
 #include <limits>
 #include <numeric>
 
+#include "index/admitted.hpp"
 #include "index/exact.hpp"
 #include "index/ivf.hpp"
 #include "index/parallel.hpp"
@@ -40,10 +41,8 @@ struct Ivf::Space {
   Best lists;
 };
 
-struct Ivf::Filter {
-  std::vector<std::uint8_t> mask;      // by slot
-  std::vector<std::uint32_t> admitted; // by list
-  std::vector<std::uint32_t> slots;
+struct Ivf::Filter : Admitted {
+  std::vector<std::uint32_t> held;  // how many by list
 };
 
 void Ivf::search(const float* queries, std::size_t count, const IvfSearch& search, const std::vector<std::int64_t>* allowed,
@@ -55,15 +54,8 @@ void Ivf::search(const float* queries, std::size_t count, const IvfSearch& searc
   Filter filter;
   if (allowed) {
     need_label_map();
-    filter.mask.assign(labels_.size(), 0);
-    filter.admitted.assign(lists_.size(), 0);
-    for (std::int64_t label : *allowed) {
-      const std::uint32_t slot = map_.find(label, labels_.data());
-      if (slot == LabelMap::kNone || filter.mask[slot]) continue;
-      filter.mask[slot] = 1;
-      filter.slots.push_back(slot);
-      ++filter.admitted[list_of_[slot]];
-    }
+    filter = {admitted(*allowed, map_, labels_), std::vector<std::uint32_t>(lists_.size(), 0)};
+    for (std::uint32_t slot : filter.slots) ++filter.held[list_of_[slot]];
     if (filter.slots.empty()) return;
   }
   threads = std::max<std::size_t>(1, threads);
@@ -167,7 +159,7 @@ bool Ivf::plan(Space& space, Asking& asking, const IvfSearch& search, const Filt
     wanted = std::min(lists, static_cast<std::size_t>(std::ceil(static_cast<double>(probes) / std::sqrt(selectivity))));
   }
   const std::size_t needed = std::min(within, std::max(search.k, search.candidates));
-  const auto held = [&](std::uint32_t list) { return filter ? filter->admitted[list] : lists_[list].size(); };
+  const auto held = [&](std::uint32_t list) { return filter ? filter->held[list] : lists_[list].size(); };
   for (std::size_t keep = filter ? lists : wanted;; keep = lists) {  // again with all lists where the first hold too little
     order_lists(space, asking.coarse, keep);
     std::vector<Candidate>& order = space.lists.finish();

@@ -1,12 +1,14 @@
 #include "index/lsh.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <string>
 
+#include "index/admitted.hpp"
 #include "index/best.hpp"
 #include "index/exact.hpp"
 #include "index/parallel.hpp"
@@ -18,6 +20,7 @@ namespace {
 constexpr std::uint32_t kNone = LabelMap::kNone;
 constexpr std::size_t kMaxVectors = 0xFFFFFFF0u;
 constexpr std::size_t kQueries = 48;
+constexpr std::size_t kTogether = 16;  // buckets that are walked side by side, so that their misses overlap
 
 void require(bool holds, const char* what) {
   if (!holds) throw std::invalid_argument(what);
@@ -40,12 +43,19 @@ struct Turn {
 
 }  // namespace
 
+struct Lsh::Bucket {
+  const Table* table;
+  std::uint32_t key, slot;
+};
+
 struct Lsh::Space {
   std::vector<float> projections;  // of a group of queries
   std::vector<std::uint32_t> seen, found;
   std::uint32_t epoch = 0;
   std::vector<std::uint8_t> ranks;  // (tables, bits): which bit is the surest but n
+  std::vector<std::uint32_t> own;   // keys of the query, by table
   std::vector<Turn> heap;
+  std::vector<Bucket> buckets;
   std::vector<Candidate> pool;
   Array<float> query;
 };
@@ -168,50 +178,71 @@ void Lsh::remove(const std::int64_t* ids, std::size_t count) {
   }
 }
 
+// Appends to space.found the admitted slots of space.buckets, and empties these.
+void Lsh::walk(Space& space, const std::vector<std::uint8_t>& mask) const {
+  std::vector<Bucket>& open = space.buckets;
+  for (Bucket& bucket : open) bucket.slot = bucket.table->heads[home(*bucket.table, bucket.key)];
+  while (!open.empty()) {
+    std::size_t kept = 0;
+    for (Bucket bucket : open) {
+      const std::uint32_t slot = bucket.slot;
+      if (slot == kNone) continue;
+      if (bucket.table->keys[slot] == bucket.key && space.seen[slot] != space.epoch && (mask.empty() || mask[slot])) {
+        space.seen[slot] = space.epoch;
+        space.found.push_back(slot);
+      }
+      bucket.slot = bucket.table->next[slot];
+      open[kept++] = bucket;
+    }
+    open.resize(kept);
+  }
+}
+
+// Puts each table's own bucket into space.buckets and, for those to follow, its cheapest turn into space.heap.
+void Lsh::start(Space& space, const float* projections) const {
+  space.found.clear();
+  space.heap.clear();
+  space.own.clear();
+  space.ranks.resize(tables_.size() * bits_);
+  for (std::size_t t = 0; t < tables_.size(); ++t) {
+    std::uint8_t* ranks = space.ranks.data() + t * bits_;
+    std::iota(ranks, ranks + bits_, std::uint8_t{0});
+    const float* products = projections + t * bits_;
+    std::sort(ranks, ranks + bits_, [&](std::uint8_t a, std::uint8_t b) {
+      const float x = std::abs(products[a]), y = std::abs(products[b]);
+      return x < y || (x == y && a < b);
+    });
+    space.own.push_back(key(products));
+    space.buckets.push_back({&tables_[t], space.own[t], kNone});
+    const float least = products[ranks[0]];
+    space.heap.push_back({least * least, static_cast<std::uint32_t>(t), 1u, 0u});
+  }
+  std::make_heap(space.heap.begin(), space.heap.end());
+}
+
 // Fills space.found with the admitted slots of the `probes` times tables likeliest buckets, and of more where these hold
 // fewer than `wanted`, as long as that costs less than comparing all.
 void Lsh::gather(Space& space, const float* projections, std::size_t probes, std::size_t wanted,
                  const std::vector<std::uint8_t>& mask) const {
   if (space.seen.size() < labels_.size()) space.seen.resize(labels_.size(), space.epoch);
   ++space.epoch;
-  space.found.clear();
-  space.heap.clear();
-  space.ranks.resize(tables_.size() * bits_);
+  start(space, projections);
   const auto cost = [&](std::size_t t, std::size_t rank) {
     const float product = projections[t * bits_ + space.ranks[t * bits_ + rank]];
     return product * product;
   };
-  const auto collect = [&](std::size_t t, std::uint32_t key) {
-    const Table& table = tables_[t];
-    for (std::uint32_t slot = table.heads[home(table, key)]; slot != kNone; slot = table.next[slot])
-      if (table.keys[slot] == key && space.seen[slot] != space.epoch && (mask.empty() || mask[slot])) {
-        space.seen[slot] = space.epoch;
-        space.found.push_back(slot);
-      }
-  };
-  for (std::size_t t = 0; t < tables_.size(); ++t) {
-    std::uint8_t* ranks = space.ranks.data() + t * bits_;
-    std::iota(ranks, ranks + bits_, std::uint8_t{0});
-    const float* own = projections + t * bits_;
-    std::sort(ranks, ranks + bits_, [&](std::uint8_t a, std::uint8_t b) {
-      const float x = std::abs(own[a]), y = std::abs(own[b]);
-      return x < y || (x == y && a < b);
-    });
-    collect(t, key(own));
-    space.heap.push_back({cost(t, 0), static_cast<std::uint32_t>(t), 1u, 0u});
-  }
-  std::make_heap(space.heap.begin(), space.heap.end());
   // Lv et al., section 4.4: from a set of turned bits follow the one with its last bit moved on and the one with one more.
   const std::size_t usual = probes * tables_.size();
   for (std::size_t done = tables_.size(); !space.heap.empty(); ++done) {
+    if (space.buckets.size() >= kTogether || done >= usual) walk(space, mask);
     if (done >= usual && (space.found.size() >= wanted || done >= usual + labels_.size())) break;
     std::pop_heap(space.heap.begin(), space.heap.end());
     const Turn turn = space.heap.back();
     space.heap.pop_back();
-    std::uint32_t turned = key(projections + turn.table * bits_);
-    for (std::size_t rank = 0; rank <= turn.last; ++rank)
-      if (turn.set >> rank & 1) turned ^= 1u << space.ranks[turn.table * bits_ + rank];
-    collect(turn.table, turned);
+    std::uint32_t turned = space.own[turn.table];
+    for (std::uint32_t set = turn.set; set != 0; set &= set - 1)
+      turned ^= 1u << space.ranks[turn.table * bits_ + static_cast<std::size_t>(std::countr_zero(set))];
+    space.buckets.push_back({&tables_[turn.table], turned, kNone});
     const std::uint32_t next = turn.last + 1;
     if (next >= bits_) continue;
     const float added = cost(turn.table, next), moved = turn.cost - cost(turn.table, turn.last) + added;
@@ -220,6 +251,7 @@ void Lsh::gather(Space& space, const float* projections, std::size_t probes, std
     space.heap.push_back({turn.cost + added, turn.table, turn.set | 1u << next, next});
     std::push_heap(space.heap.begin(), space.heap.end());
   }
+  walk(space, mask);
 }
 
 void Lsh::search(const float* queries, std::size_t count, std::size_t k, std::size_t probes,
@@ -229,22 +261,15 @@ void Lsh::search(const float* queries, std::size_t count, std::size_t k, std::si
   std::fill(ids, ids + count * k, std::int64_t{-1});
   const auto lock = gate_.read();
   if (labels_.size() == 0 || k == 0 || count == 0) return;
-  std::vector<std::uint8_t> mask;
-  std::vector<std::uint32_t> all;  // that may be returned
+  Admitted all;  // that may be returned; no mask where all may be
   if (allowed) {
     need_label_map();
-    mask.assign(labels_.size(), 0);
-    for (std::int64_t label : *allowed) {
-      const std::uint32_t slot = map_.find(label, labels_.data());
-      if (slot == kNone || mask[slot]) continue;
-      mask[slot] = 1;
-      all.push_back(slot);
-    }
+    all = admitted(*allowed, map_, labels_);
   } else {
-    all.resize(labels_.size());
-    std::iota(all.begin(), all.end(), 0u);
+    all.slots.resize(labels_.size());
+    std::iota(all.slots.begin(), all.slots.end(), 0u);
   }
-  const std::size_t wanted = std::min(k, all.size());
+  const std::size_t wanted = std::min(k, all.slots.size());
   if (wanted == 0) return;
   const std::size_t group = std::min(kQueries, (count + threads - 1) / threads);
   std::vector<Space> spaces(std::min(threads, count));
@@ -254,8 +279,8 @@ void Lsh::search(const float* queries, std::size_t count, std::size_t k, std::si
     const std::size_t first = number * group, here = std::min(group, count - first);
     project(queries + first * dim_, here, 1, space.projections);
     for (std::size_t i = first; i < first + here; ++i) {
-      gather(space, space.projections.data() + (i - first) * planes_.size(), probes, wanted, mask);
-      const std::vector<std::uint32_t>& slots = space.found.size() < wanted ? all : space.found;
+      gather(space, space.projections.data() + (i - first) * planes_.size(), probes, wanted, all.mask);
+      const std::vector<std::uint32_t>& slots = space.found.size() < wanted ? all.slots : space.found;
       space.query.resize(stride(), 0.0f);
       std::copy_n(queries + i * dim_, dim_, space.query.writable());
       space.pool.resize(slots.size());

@@ -49,6 +49,7 @@ class Lsh {
     Array<std::uint32_t> keys, next;      // by slot
     std::vector<std::uint32_t> heads;     // a power of two
   };
+  struct Bucket;
   struct Space;
 
   std::size_t stride() const { return simd::padded(dim_); }
@@ -59,6 +60,8 @@ class Lsh {
   void unlink(Table& table, std::uint32_t slot) const;
   void chain_all(Table& table, std::size_t expected) const;
   void need_label_map() const;
+  void walk(Space& space, const std::vector<std::uint8_t>& mask) const;
+  void start(Space& space, const float* projections) const;
   void gather(Space& space, const float* projections, std::size_t probes, std::size_t wanted,
               const std::vector<std::uint8_t>& mask) const;
 

@@ -22,6 +22,7 @@ from .vector_sources import VectorSet
 
 _LIMITS_SAMPLE = 4500  # vectors that show limits: many small indexes are built of them
 _LIMITS_QUERIES = 300
+_ENOUGH = 0.9995  # wider searches than the first that reaches this cost more and show nothing
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ def explain_indexes(
         done(FLAT.title)
         curves = []
         for setup in setups:
-            curves.append(measure_setup(setup, vectors, asked, exact, metric, seed=seed, threads=threads))
+            curves.append(
+                measure_setup(setup, vectors, asked, exact, metric, seed=seed, threads=threads, enough=_ENOUGH)
+            )
             done(setup.title)
         grown = recall_by_dimension(small.vectors, small.queries, metric, k=k, seed=seed, threads=threads)
         done("dimensions")

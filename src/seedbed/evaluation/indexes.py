@@ -7,9 +7,8 @@ q queries, k neighbours.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from ..indexes.base import Floats, Ids
 from .index_setups import Setup
 from .retrieval import neighbour_recall
 
-_ROUNDS, _LEAST_SECONDS = 3, 0.03
+_ROUNDS, _LEAST_SECONDS, _LONG_SECONDS = 3, 0.03, 0.3
 
 
 @dataclass(frozen=True)
@@ -118,42 +117,43 @@ def measure_dial(
     setup: Setup, index: Any, queries: Floats, exact: Ids, *, split: bool = True, enough: float = 1.0
 ) -> list[Point]:
     """Recall, speed and loss of a built index over its dial, up to the first value that reaches `enough`."""
-    k = exact.shape[1]
-    recalls: dict[int | None, float] = {}
+    found: dict[int | None, Ids] = {}
+    seconds: dict[int | None, float] = {}
     for value in setup.values:
-        recalls[value] = neighbour_recall(setup.search(index, queries, k, value), exact)
-        if recalls[value] >= enough:
+        found[value], seconds[value] = _timed(setup, index, queries, exact.shape[1], value)
+        if neighbour_recall(found[value], exact) >= enough:
             break
-    # Over the whole dial several times, and the fastest of each: others are slower by what else the machine does.
-    seconds = dict.fromkeys(recalls, math.inf)
-    for _ in range(_ROUNDS):
+    # Over the whole dial several times, and the fastest of each: others are slower by what else the machine does. Long
+    # searches suffer least from that.
+    for _ in range(_ROUNDS - 1):
         for value, best in seconds.items():
-            seconds[value] = min(best, _seconds(lambda chosen=value: setup.search(index, queries, k, chosen)))
+            if best < _LONG_SECONDS:
+                seconds[value] = min(best, _timed(setup, index, queries, exact.shape[1], value)[1])
     return [
         Point(
-            value, recall, len(queries) / seconds[value], _loss(setup, index, queries, exact, value, split),
+            value, neighbour_recall(ids, exact), len(queries) / seconds[value],
+            _loss(setup, index, queries, exact, value, ids) if split else None,
             _alone(setup, index, queries, exact, value) if split else None,
         )
-        for value, recall in recalls.items()
+        for value, ids in found.items()
     ]  # fmt: skip
 
 
-def _seconds(search: Callable[..., Ids]) -> float:
-    """Of processor time, repeated until there is enough of it to be measured."""
+def _timed(setup: Setup, index: Any, queries: Floats, k: int, value: int | None) -> tuple[Ids, float]:
+    """What is found, and seconds of processor time: of repeated searches, until these can be measured."""
     start, passes, spent = time.process_time(), 0, 0.0
     while not passes or spent < _LEAST_SECONDS:
-        search()
+        found = setup.search(index, queries, k, value)
         passes, spent = passes + 1, time.process_time() - start
-    return max(spent, 1e-9) / passes
+    return found, max(spent, 1e-9) / passes
 
 
-def _loss(setup: Setup, index: Any, queries: Floats, exact: Ids, value: int | None, split: bool) -> Loss | None:
-    if not split or (setup.exact is None and setup.coded and setup.structure != "none"):
-        return None
-    k = exact.shape[1]
-    found = setup.search(index, queries, k, value, threads=None)
+def _loss(setup: Setup, index: Any, queries: Floats, exact: Ids, value: int | None, found: Ids) -> Loss | None:
     if setup.exact is not None:
-        return split_loss(exact, found, setup.search(index, queries, k, value, **setup.exact, threads=None))
+        structure = setup.search(index, queries, exact.shape[1], value, **setup.exact, threads=None)
+        return split_loss(exact, found, structure)
+    if setup.coded and setup.structure != "none":
+        return None
     # Nothing but codes can lose where there is no structure, and nothing but the structure where there are no codes.
     return split_loss(exact, found, None if setup.coded else found)
 
