@@ -104,7 +104,9 @@ def tokens(generator: random.Random, index: Any, count: int) -> list[np.ndarray[
 
 def sparse(generator: random.Random, index: Any, count: int) -> list[tuple[list[int], list[float]]]:
     """A few numbers each, with weights of every size."""
-    numbers = [generator.sample(range(index.vocabulary), generator.randint(0, 9)) for _ in range(count)]
+    numbers = [
+        generator.sample(range(index.vocabulary), generator.randint(0, min(9, index.vocabulary))) for _ in range(count)
+    ]
     return [(row, [10.0 ** generator.uniform(-30, 15) for _ in row]) for row in numbers]
 
 

@@ -13,6 +13,7 @@ namespace {
 
 constexpr float kLargest = 127 * 256;  // of a fixed-point number, so that its high byte rounds to 127 at most
 constexpr std::uint8_t kZero = 128;
+constexpr float kFarthest = 1e37f;  // squared length that no vector which may be added reaches, and from there no other
 
 
 [[gnu::always_inline]] inline void fixed_at(const std::uint8_t* high, const std::uint8_t* low, Lanes& out) {
@@ -311,6 +312,10 @@ void FixedPoints::restore(const State& state, std::size_t count) {
       state.shapes.size() != count * sizeof(PointShape) ||
       (state.centre.size() != width_ && (count || state.centre.size())))
     throw std::invalid_argument("the codes do not belong together");
+  double square = 0;
+  for (float value : state.centre) square += double{value} * value;
+  if (!(square < kFarthest && state.reach >= 0 && state.reach < kFarthest))
+    throw std::invalid_argument("the centre or the reach is no finite number");
   high_.borrow(state.high);
   low_.borrow(state.low);
   shapes_.borrow({reinterpret_cast<const PointShape*>(state.shapes.data()), count});

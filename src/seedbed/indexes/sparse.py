@@ -102,13 +102,7 @@ class SparseIndex(Postings):
         if isinstance(vectors, SparseVectors):
             tokens, weights = vectors.tokens, vectors.weights
         else:
-            rows = [
-                (np.atleast_1d(np.asarray(numbers)), np.atleast_1d(np.asarray(values))) for numbers, values in vectors
-            ]
-            if any(len(numbers) and numbers.dtype.kind not in "iu" for numbers, _ in rows):
-                raise DataError("the numbers that vectors have weights at must be whole")
-            tokens = Ragged.from_rows((numbers for numbers, _ in rows), np.int64)
-            weights = Ragged.from_rows((values for _, values in rows), np.float32)
+            tokens, weights = _ragged(vectors)
         if not np.array_equal(tokens.offsets, weights.offsets):
             raise DataError("there are not as many weights as numbers")
         if tokens.values.dtype.kind not in "iu" or weights.values.dtype.kind not in "fiu":
@@ -123,3 +117,17 @@ class SparseIndex(Postings):
             np.ascontiguousarray(tokens.offsets, dtype=np.int64),
             values,
         )
+
+
+def _ragged(vectors: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]) -> tuple[Ragged, Ragged]:
+    """Numbers and weights of pairs."""
+    try:
+        rows = [(np.atleast_1d(np.asarray(numbers)), np.atleast_1d(np.asarray(values))) for numbers, values in vectors]
+        if any(len(numbers) and numbers.dtype.kind not in "iu" for numbers, _ in rows):
+            raise DataError("the numbers that vectors have weights at must be whole")
+        return (
+            Ragged.from_rows((numbers for numbers, _ in rows), np.int64),
+            Ragged.from_rows((values for _, values in rows), np.float32),
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"these are no pairs of numbers and weights ({error})") from None
