@@ -22,7 +22,7 @@ from .core.artifacts import (
     sha256_file,
     write_atomically,
 )
-from .core.config import Config
+from .core.config import Config, build, merge_overrides
 from .core.console import show
 from .core.devices import best_device, set_threads
 from .core.errors import ConfigError, disk_errors
@@ -453,6 +453,46 @@ def align_alone(
     online = chosen.ppo if method == "ppo" else chosen.grpo
     questions = Questions.of_rows(rows, 0.1, online.seed) if rows else Questions.of_finetuning(model)
     return build_artifact(out, method, online, inputs, lambda work: align_online(online, model, judge, questions, work))
+
+
+def train_encoder_alone(
+    out: str | Path, *, start: str | Path | None = None, data: str | Path | None = None, sources: Sequence[str] = (),
+    test: str | Path | None = None, overrides: Mapping[str, Any] | None = None, threads: int = 0,
+) -> Artifact:  # fmt: skip
+    """Train an encoder on a JSONL of examples (`data`) or on documents of one's own (`sources`), and ask it held-out
+    queries before and after: the metrics say whether it helped.
+
+    Args:
+        start: a directory to begin from; left out, an encoder is trained from scratch.
+        test: a folder in BEIR's layout to ask in place of held-out parts of the data.
+        overrides: dotted keys of `embeddings.training.EncoderTrainingConfig`.
+    """
+    from .curation.blobs import ReadingConfig
+    from .curation.documents import Document
+    from .curation.sources import fingerprint_sources, read_sources
+    from .datasets.examples import examples_of, read_examples
+    from .embeddings.training import EncoderTrainingConfig
+    from .evaluation.collections import read_beir
+    from .evaluation.encoder_gain import fit_encoder
+
+    if (data is None) == (not sources):
+        raise ConfigError("an encoder learns from a file of examples or from documents", hint="Give one of both.")
+    config = build(EncoderTrainingConfig, merge_overrides({}, overrides or {}))
+    set_threads(threads)
+    examples = [] if data is None else examples_of(_rows_of(read_examples(data)))
+    pieces = read_sources(sources, ReadingConfig()) if sources else iter(())
+    documents = [asdict(piece) for piece in pieces if isinstance(piece, Document)]
+    collection = None if test is None else read_beir(test)
+
+    def produce(work: Workspace) -> dict[str, Any]:
+        return fit_encoder(
+            config, None if start is None else Path(start), work, documents=documents, examples=examples,
+            collection=collection,
+        )  # fmt: skip
+
+    inputs = {"data": fingerprint_sources(sources) if data is None else sha256_file(Path(data))}
+    inputs |= {name: fingerprint_folder(one) for name, one in (("start", start), ("test", test)) if one is not None}
+    return build_artifact(out, "encoder", config, inputs, produce)
 
 
 def _rows_of(read: Rows) -> list[Row]:

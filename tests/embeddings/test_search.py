@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from seedbed.core.artifacts import Workspace
 from seedbed.core.errors import ArtifactError, ConfigError, DataError
+from seedbed.datasets.examples import from_pairs
 from seedbed.datasets.pairs import cut_document, held_out_queries, make_pairs, name_words, read_corpus
+from seedbed.embeddings.batches import ExampleBatches
 from seedbed.embeddings.build import IndexConfig, build_search_index, train_encoder
 from seedbed.embeddings.chunking import make_passages
-from seedbed.embeddings.contrastive import ContrastiveConfig, PairBatches
+from seedbed.embeddings.contrastive import ContrastiveConfig
 from seedbed.embeddings.fusion import FusionConfig, fuse
 from seedbed.embeddings.initial import cooccurrence_vectors
 from seedbed.embeddings.search import Searcher
@@ -71,11 +73,11 @@ def test_passages_begin_at_headings_and_carry_the_title():
     assert all(passage.searchable.startswith("Title") for passage in passages)
 
 
-def test_batches_resume_and_hold_no_false_negatives(corpus, tokenizer):
-    pairs = make_pairs(read_corpus(corpus, "train"))
+def test_batches_resume_and_hold_no_false_negatives(corpus):
+    pairs = from_pairs(make_pairs(read_corpus(corpus, "train")))
 
     def batches():
-        return PairBatches(pairs, tokenizer, 16, 12, 32, neighbours=2, seed=1)
+        return ExampleBatches(pairs, 16, neighbours=2, seed=1)
 
     straight = batches()
     seen = [next(straight) for _ in range(25)]
@@ -85,15 +87,14 @@ def test_batches_resume_and_hold_no_false_negatives(corpus, tokenizer):
     second = batches()
     second.load_state_dict(first.state_dict())
     for expected, found in zip(seen[9:], second, strict=False):
-        assert torch.equal(expected.query_ids_BT, found.query_ids_BT)
-        assert torch.equal(expected.text_ids_BS, found.text_ids_BS)
+        np.testing.assert_array_equal(expected, found)
     for batch in straight._plan_epoch(0):
         documents = [pairs[row].document for row in batch]
         assert len(set(documents)) == len(documents) == 16
     rows = [row for batch in straight._plan_epoch(0) for row in batch]
     assert len(set(rows)) == len(rows)
     with pytest.raises(DataError):
-        PairBatches(pairs[:1], tokenizer, 16, 12, 32)
+        ExampleBatches(pairs[:1], 16)
 
 
 def test_cooccurrence_vectors_bring_neighbours_together():

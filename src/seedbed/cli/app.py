@@ -11,7 +11,23 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..core.console import error_console
 from ..core.errors import SeedbedError
-from . import align, curate, doctor, embed, handover, index, inspect, plan, road, scaling, speak, tokenizer, train, use
+from . import (
+    align,
+    curate,
+    doctor,
+    embed,
+    encoder,
+    handover,
+    index,
+    inspect,
+    plan,
+    road,
+    scaling,
+    speak,
+    tokenizer,
+    train,
+    use,
+)
 
 
 class _Commands(TyperGroup):
@@ -61,6 +77,7 @@ def _top(
 road.register(app)
 app.add_typer(curate.app, name="curate", rich_help_panel="The road")
 app.add_typer(tokenizer.app, name="tokenizer", rich_help_panel="The road")
+app.add_typer(encoder.app, name="encoder", rich_help_panel="The road")
 app.add_typer(index.app, name="index", rich_help_panel="The road")
 train.register(app)
 align.register(app)

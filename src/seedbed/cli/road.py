@@ -65,7 +65,6 @@ _STAGE_HELP = {
     "tokens": "Cut the corpus into memory-mapped token shards.",
     "forecast": "Train a ladder of small models, fit a scaling law and write the main run's forecast to the ledger.",
     "pretrain": "Train the base model.",
-    "encoder": "Train the sentence encoder contrastively on pairs made from the corpus.",
 }
 
 

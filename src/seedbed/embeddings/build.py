@@ -9,17 +9,22 @@ from typing import Any
 
 from ..core.artifacts import Workspace
 from ..core.errors import DataError
+from ..datasets.examples import from_pairs
 from ..datasets.pairs import make_pairs, read_corpus
 from ..indexes import HNSWIndex, MultiVectorIndex
 from ..training.trainer import Trainer
+from .batches import ExampleBatches
 from .chunking import Passage, make_passages, token_counter
-from .contrastive import Contrastive, ContrastiveConfig, PairBatches, new_encoder
+from .contrastive import ContrastiveConfig
 from .heldout import SPLITS, choose_fusion, open_held_out
 from .indexing import IndexConfig, new_indexes
+from .objectives import LossConfig, Ranking
 from .passages import write_passages
 from .rerank import token_vectors
 from .search import BM25, DENSE, MULTIVECTOR, PASSAGES, SearchSettings, write_settings
 from .sentence import SentenceEncoder, TruncationWarning
+from .starts import new_encoder
+from .students import student_of
 
 
 def train_encoder(config: ContrastiveConfig, corpus: Path, tokenizer: Any, workspace: Workspace) -> dict[str, Any]:
@@ -33,19 +38,14 @@ def train_encoder(config: ContrastiveConfig, corpus: Path, tokenizer: Any, works
     if len(pairs) < 2:
         raise DataError("the corpus gives too few pairs to train an encoder on", where=corpus, hint="Use more text.")
     model = new_encoder(config, tokenizer, [document["text"] for document in documents])
-    batches = PairBatches(
-        pairs,
-        tokenizer,
-        config.training.batch_size,
-        config.query_tokens,
-        config.text_tokens,
-        neighbours=config.neighbours,
-        seed=config.seed,
-    )
+    encoder = SentenceEncoder(model, tokenizer, config.max_length)
+    examples = from_pairs(pairs)
+    batches = ExampleBatches(examples, config.training.batch_size, neighbours=config.neighbours, seed=config.seed)
+    loss = LossConfig(temperature=config.temperature, symmetric=config.symmetric)
     trainer = Trainer(
         config.training,
         model,
-        Contrastive(config.temperature, config.symmetric),
+        Ranking(student_of(encoder), examples, loss, query_tokens=config.query_tokens, text_tokens=config.text_tokens),
         batches,
         scratch=workspace.scratch,
         metrics_path=workspace.path / "metrics.jsonl",
@@ -53,7 +53,7 @@ def train_encoder(config: ContrastiveConfig, corpus: Path, tokenizer: Any, works
     )
     result = trainer.run()
     workspace.measurements.update(result.measurements)
-    SentenceEncoder(model, tokenizer, config.max_length).save(workspace.path)
+    encoder.save(workspace.path)
     return {
         "pairs": len(pairs),
         "parameters": model.config.parameter_count(),

@@ -7,47 +7,22 @@ more with a graph, through which its own vectors' gradients flow. One more forwa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-import torch
 from torch import Tensor
-from torch.random import fork_rng
+from torch.utils.checkpoint import checkpoint
 
 Inputs = TypeVar("Inputs")
 
 
-def backward_in_pieces(
-    encode: Callable[[Inputs], Tensor],
-    sides: Sequence[Sequence[Inputs]],
-    loss: Callable[..., Tensor],
-) -> Tensor:
-    """Add the gradient of `loss` to the parameters' `.grad`, as `loss(...).backward()` would.
+def encode_in_pieces(encode: Callable[[Inputs], Tensor], pieces: Iterable[Inputs], *, cached: bool) -> list[Tensor]:
+    """Each piece's vectors, whose graph is kept or, `cached`, made again when the gradient flows back.
 
     Args:
-        encode: one piece's inputs to its vectors (n, C). Dropout falls alike both times.
-        sides: for each argument of `loss` (queries, texts, ...) its inputs, in pieces.
-        loss: of one tensor of vectors a side, the pieces joined, to a scalar.
-    Returns: the loss, without a graph.
+        encode: one piece's inputs to its vectors. Dropout falls alike both times.
     """
-    states: list[list[Tensor]] = []
-    vectors: list[list[Tensor]] = []
-    with torch.no_grad():
-        for pieces in sides:
-            states.append([])
-            vectors.append([])
-            for piece in pieces:
-                states[-1].append(torch.get_rng_state())
-                vectors[-1].append(encode(piece))
-    joined = [torch.cat(side).requires_grad_() for side in vectors]
-    with torch.enable_grad():
-        value = loss(*joined)
-    gradients = torch.autograd.grad(value, joined)
-    for pieces, side_states, parts, gradient in zip(sides, states, vectors, gradients, strict=True):
-        own = gradient.split([len(part) for part in parts])
-        for number, piece in enumerate(pieces):
-            with fork_rng(devices=[]), torch.enable_grad():
-                torch.set_rng_state(side_states[number])
-                again = encode(piece)
-            again.backward(own[number])
-    return value.detach()
+    if not cached:
+        return [encode(piece) for piece in pieces]
+    found: list[Tensor] = [checkpoint(encode, piece, use_reentrant=False) for piece in pieces]
+    return found

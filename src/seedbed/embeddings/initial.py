@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..core.ragged import Ragged
 from ..core.randomness import numpy_generator
+from .cooccurrence import cooccurrences
 
 _SMOOTHING = 0.75
 _CONTEXTS = 2048  # the most frequent tokens describe the others; a full matrix of them is faster than a sparse one
@@ -48,17 +49,11 @@ def cooccurrence_vectors(
 
 def _count(documents: Ragged, vocab_size: int, window: int) -> npt.NDArray[np.float32]:
     """How often tokens (rows) stand within `window` of frequent tokens (columns) in a document, by 1 / distance."""
-    values = documents.values.astype(np.int64)
-    owner = np.repeat(np.arange(len(documents)), documents.lengths)
-    frequent = np.argsort(-np.bincount(values, minlength=vocab_size), kind="stable")[:_CONTEXTS]
+    frequent = np.argsort(-np.bincount(documents.values, minlength=vocab_size), kind="stable")[:_CONTEXTS]
     column = np.full(vocab_size, -1)
     column[frequent] = np.arange(len(frequent))
-    counts = np.zeros(vocab_size * len(frequent), dtype=np.float32)
-    for distance in range(1, window + 1):
-        together = owner[:-distance] == owner[distance:]
-        left, right = values[:-distance][together], values[distance:][together]
-        for token, context in ((left, right), (right, left)):
-            known = column[context] >= 0
-            cells, repeats = np.unique(token[known] * len(frequent) + column[context[known]], return_counts=True)
-            counts[cells] += repeats / np.float32(distance)
-    return counts.reshape(vocab_size, len(frequent))
+    tokens, contexts, sums = cooccurrences(documents, vocab_size, window)
+    known = column[contexts] >= 0
+    counts = np.zeros((vocab_size, len(frequent)), dtype=np.float32)
+    counts[tokens[known], column[contexts[known]]] = sums[known]
+    return counts
