@@ -76,7 +76,7 @@ class OurSteps:
         torch.nn.utils.clip_grad_norm_(self._encoder.model.parameters(), 1.0)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return float(value / count)
+        return (value / count).item()
 
 
 class TheirSteps:
@@ -92,8 +92,6 @@ class TheirSteps:
             for module in self._model.modules():
                 if isinstance(module, torch.nn.Dropout):
                     module.p = 0.0
-                if hasattr(module, "dropout_prob"):
-                    module.dropout_prob = 0.0
         self._loss = MultipleNegativesRankingLoss(self._model)
         self._examples, self._batch = examples, batch
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=2e-5, fused=True)
@@ -110,7 +108,7 @@ class TheirSteps:
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return float(value)
+        return value.item()
 
 
 def steps(name: str, batch: int, rounds: int) -> dict[str, Work]:
@@ -130,6 +128,7 @@ def late_interaction(count: int) -> dict[str, Work]:
     place = tempfile.mkdtemp()
     ours.save(place)
     theirs = Theirs(place, device="cpu")
+    smaller = MultiVectorEncoder.load(place, weights="int8")
     texts = passages(count)
     first, second = ours.encode_documents(texts[:8]), theirs.encode_document(texts[:8])
     for row, other in zip(first, second, strict=True):
@@ -137,6 +136,7 @@ def late_interaction(count: int) -> dict[str, Work]:
     return {
         _PEER: lambda: theirs.encode_document(texts, batch_size=32),
         "seedbed": lambda: ours.encode_documents(texts),
+        "seedbed int8": lambda: smaller.encode_documents(texts),
     }
 
 

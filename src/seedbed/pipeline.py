@@ -22,7 +22,7 @@ from .core.artifacts import (
     sha256_file,
     write_atomically,
 )
-from .core.config import Config, build, merge_overrides
+from .core.config import Config
 from .core.console import show
 from .core.devices import best_device, set_threads
 from .core.errors import ConfigError, disk_errors
@@ -30,7 +30,7 @@ from .recipes import ForecastConfig, Recipe, load_recipe
 from .run import RUN_FILE, Run, recall
 
 if TYPE_CHECKING:
-    from .datasets.jsonl import Row, Rows
+    from .datasets.jsonl import Row
     from .evaluation.likelihood import Likelihood
     from .tokenizers import Tokenizer
 
@@ -375,6 +375,7 @@ def finetune_alone(
         method: "full" or "lora" (the adapter is then in `out/lora`).
     """
     from .datasets.instructions import read_instructions
+    from .datasets.jsonl import usable_rows
     from .finetuning.instruct import finetune as tune
     from .generation import greedy
 
@@ -383,7 +384,7 @@ def finetune_alone(
     chosen = load_recipe(recipe, overrides)
     config = chosen.finetuning.replace(**({"adapter": None} if method == "full" else {"full": None}))
     set_threads(chosen.threads)
-    rows = _rows_of(read_instructions(data))
+    rows = usable_rows(read_instructions(data))
     held_out = max(1, len(rows) // 10)
 
     def produce(work: Workspace) -> dict[str, Any]:
@@ -399,11 +400,12 @@ def reward_alone(
 ) -> Artifact:  # fmt: skip
     """Train a reward model with the body of a fine-tuned model on a JSONL of preferences."""
     from .alignment.reward_stage import train_reward_model
+    from .datasets.jsonl import usable_rows
     from .datasets.preferences import read_preferences
 
     chosen = load_recipe(recipe, overrides)
     set_threads(chosen.threads)
-    rows = _rows_of(read_preferences(data))
+    rows = usable_rows(read_preferences(data))
     inputs = {"model": fingerprint_folder(model), "data": sha256_file(Path(data))}
     return build_artifact(
         out, "reward", chosen.reward, inputs,
@@ -424,6 +426,7 @@ def align_alone(
     """
     from .alignment.policy_stage import Judge, Questions, align_dpo, align_online
     from .alignment.verifiable import verifiable
+    from .datasets.jsonl import usable_rows
     from .datasets.preferences import prompt_of, read_labelled, read_preferences
     from .datasets.prompts import read_prompts
 
@@ -435,7 +438,7 @@ def align_alone(
     if data is not None:
         inputs["data"] = sha256_file(Path(data))
         read = read_prompts if method != "dpo" else read_labelled if chosen.dpo.loss == "kto" else read_preferences
-        rows = _rows_of(read(data))
+        rows = usable_rows(read(data))
     judge = None
     if reward is not None and Path(reward).is_dir():
         judge = Judge.load(Path(reward))
@@ -453,54 +456,6 @@ def align_alone(
     online = chosen.ppo if method == "ppo" else chosen.grpo
     questions = Questions.of_rows(rows, 0.1, online.seed) if rows else Questions.of_finetuning(model)
     return build_artifact(out, method, online, inputs, lambda work: align_online(online, model, judge, questions, work))
-
-
-def train_encoder_alone(
-    out: str | Path, *, start: str | Path | None = None, data: str | Path | None = None, sources: Sequence[str] = (),
-    test: str | Path | None = None, overrides: Mapping[str, Any] | None = None, threads: int = 0,
-) -> Artifact:  # fmt: skip
-    """Train an encoder on a JSONL of examples (`data`) or on documents of one's own (`sources`), and ask it held-out
-    queries before and after: the metrics say whether it helped.
-
-    Args:
-        start: a directory to begin from; left out, an encoder is trained from scratch.
-        test: a folder in BEIR's layout to ask in place of held-out parts of the data.
-        overrides: dotted keys of `embeddings.training.EncoderTrainingConfig`.
-    """
-    from .curation.blobs import ReadingConfig
-    from .curation.documents import Document
-    from .curation.sources import fingerprint_sources, read_sources
-    from .datasets.examples import examples_of, read_examples
-    from .embeddings.training import EncoderTrainingConfig
-    from .evaluation.collections import read_beir
-    from .evaluation.encoder_gain import fit_encoder
-
-    if (data is None) == (not sources):
-        raise ConfigError("an encoder learns from a file of examples or from documents", hint="Give one of both.")
-    config = build(EncoderTrainingConfig, merge_overrides({}, overrides or {}))
-    set_threads(threads)
-    examples = [] if data is None else examples_of(_rows_of(read_examples(data)))
-    pieces = read_sources(sources, ReadingConfig()) if sources else iter(())
-    documents = [asdict(piece) for piece in pieces if isinstance(piece, Document)]
-    collection = None if test is None else read_beir(test)
-
-    def produce(work: Workspace) -> dict[str, Any]:
-        return fit_encoder(
-            config, None if start is None else Path(start), work, documents=documents, examples=examples,
-            collection=collection,
-        )  # fmt: skip
-
-    inputs = {"data": fingerprint_sources(sources) if data is None else sha256_file(Path(data))}
-    inputs |= {name: fingerprint_folder(one) for name, one in (("start", start), ("test", test)) if one is not None}
-    return build_artifact(out, "encoder", config, inputs, produce)
-
-
-def _rows_of(read: Rows) -> list[Row]:
-    """The good rows of a file; the bad ones are counted aloud."""
-    for reason, count in read.reasons.items():
-        lines = [str(one.line) for one in read.rejected if one.reason == reason][:5]
-        show(f"{count} rows left out: {reason} (line {', '.join(lines)}{', ...' if count > 5 else ''})", style="yellow")
-    return read.rows
 
 
 def _remember(road: Road) -> None:

@@ -65,7 +65,9 @@ def test_scores_equal_sentence_transformers_in_both_directions(tmp_path: Path, w
             assert peer.max_seq_length == ours.max_length == 96
         again = CrossEncoder.load(tmp_path / "ours")
         np.testing.assert_array_equal(again.score(PAIRS, batch_tokens=100), scores)
-    assert again.fingerprint == ours.fingerprint
+        smaller = CrossEncoder.load(tmp_path / "ours", weights="int8")
+        np.testing.assert_allclose(smaller.score(PAIRS), scores, atol=0.02)
+    assert again.fingerprint == smaller.fingerprint == ours.fingerprint
     assert ours.segments == (kind == "bert")
     assert np.ptp(scores) > 0.01
 

@@ -49,6 +49,16 @@ def test_sentence_transformers_gives_equal_vectors(tmp_path: Path, minilm: Sente
         np.testing.assert_allclose(row, theirs, atol=2e-5)
 
 
+def test_weights_of_fewer_bits_give_nearly_the_same_vectors(tmp_path: Path, minilm: SentenceEncoder) -> None:
+    encoder = MultiVectorEncoder.from_model(minilm.model, minilm.tokenizer, 48)
+    encoder.save(tmp_path)
+    exact = encoder.encode_documents(TEXTS[:3]).values
+    for weights, least in (("bfloat16", 0.999), ("int8", 0.998)):
+        other = MultiVectorEncoder.load(tmp_path, weights=weights)
+        assert (other.encode_documents(TEXTS[:3]).values * exact).sum(axis=1).min() > least
+        assert other.fingerprint == encoder.fingerprint
+
+
 def test_batches_do_not_change_vectors_and_cut_texts_are_counted(minilm: SentenceEncoder) -> None:
     encoder = MultiVectorEncoder.from_model(minilm.model, minilm.tokenizer, 32)
     with pytest.warns(TruncationWarning, match="1 of 4"):

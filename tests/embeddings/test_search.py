@@ -18,6 +18,7 @@ from seedbed.embeddings.chunking import make_passages
 from seedbed.embeddings.contrastive import ContrastiveConfig
 from seedbed.embeddings.fusion import FusionConfig, fuse
 from seedbed.embeddings.initial import cooccurrence_vectors
+from seedbed.embeddings.objectives import Ranking
 from seedbed.embeddings.search import Searcher
 from seedbed.embeddings.sentence import SentenceEncoder
 from seedbed.evaluation.retrieval import evaluate_search
@@ -175,23 +176,21 @@ def test_stages_are_deterministic_and_resume(built, corpus, tokenizer, tmp_path)
     class Killed(Exception):
         pass
 
-    from seedbed.embeddings import contrastive
-
     calls = []
-    original = contrastive.info_nce
+    original = Ranking.loss
 
-    def dies(*arguments, **named):
+    def dies(self, *arguments):
         calls.append(1)
         if len(calls) == 8:
             raise Killed
-        return original(*arguments, **named)
+        return original(self, *arguments)
 
-    contrastive.info_nce = dies
+    Ranking.loss = dies
     try:
         with pytest.raises(Killed):
             train_encoder(CONFIG, corpus, tokenizer, Workspace(again))
     finally:
-        contrastive.info_nce = original
+        Ranking.loss = original
     train_encoder(CONFIG, corpus, tokenizer, Workspace(again, resumed=True))
     for name in ("model.safetensors", "metrics.jsonl", "modules.json"):
         assert (again / name).read_bytes() == (encoder_folder / name).read_bytes()

@@ -32,9 +32,9 @@ from seedbed.embeddings.starts import EncoderShape, Kind, new_encoder, on_encode
 from seedbed.embeddings.students import represent, student_of
 from seedbed.embeddings.training import EncoderTrainingConfig, train
 from seedbed.evaluation.encoder_gain import Asked, Gain, Rated, closeness, rank
+from seedbed.evaluation.encoder_training import train_encoder
 from seedbed.evaluation.statistics import paired_bootstrap
 from seedbed.models import Decoder, ModelConfig, save_model
-from seedbed.pipeline import train_encoder_alone
 from seedbed.tokenizers import Tokenizer, train_wordpiece
 
 from .conftest import documents
@@ -261,7 +261,7 @@ def test_every_kind_learns_from_documents_and_says_so(tmp_path: Path, kind: Kind
     }  # fmt: skip
 
     def run(out: Path) -> Any:
-        return train_encoder_alone(out, sources=[str(source)], overrides=values, threads=1)
+        return train_encoder(out, sources=[str(source)], overrides=values, threads=1)
 
     whole = run(tmp_path / "whole")
     held = whole.metrics["held_out"]

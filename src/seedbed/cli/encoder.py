@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from ..core.config import describe, parse_overrides
 from ..core.console import console, show
 from ..core.errors import ConfigError
-from .road import OverridesOption, print_keys
+from .road import OverridesOption, PythonDocsOption, gather_sources, print_keys
 
 
 class _Group(TyperGroup):
@@ -73,6 +73,7 @@ def train(
             metavar="[SOURCE]...", help="Documents of your own: learn from them without labels.", show_default=False
         ),
     ] = None,
+    python_docs: PythonDocsOption = False,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -99,11 +100,10 @@ def train(
 
     A part of the data is held out and asked before and after training. Interrupted or killed, the same command goes on.
     """
-    from ..pipeline import train_encoder_alone
+    from ..evaluation.encoder_training import train_encoder
 
+    listed = gather_sources(sources, python_docs) if sources or python_docs or data is None else []
     values = {"kind": kind, **parse_overrides(overrides or [])}
-    artifact = train_encoder_alone(
-        out, start=start, data=data, sources=sources or [], test=test, overrides=values, threads=threads
-    )
+    artifact = train_encoder(out, start=start, data=data, sources=listed, test=test, overrides=values, threads=threads)
     show(artifact.metrics["held_out"]["sentence"], style="bold")
     show(f"The encoder is in {artifact.path}")

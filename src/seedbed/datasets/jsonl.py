@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.console import show
 from ..core.errors import DataError, disk_errors
 
 Row = dict[str, Any]
@@ -60,6 +61,14 @@ def read_rows(path: str | Path, parse: Callable[[Row], Row]) -> Rows:
         first = found.rejected[0] if found.rejected else Rejected(1, "the file holds no rows")
         raise DataError(f"no usable row; {first.reason}", where=f"{path}:{first.line}")
     return found
+
+
+def usable_rows(read: Rows) -> list[Row]:
+    """The good rows of a file; the bad ones are counted aloud."""
+    for reason, count in read.reasons.items():
+        lines = [str(one.line) for one in read.rejected if one.reason == reason][:5]
+        show(f"{count} rows left out: {reason} (line {', '.join(lines)}{', ...' if count > 5 else ''})", style="yellow")
+    return read.rows
 
 
 def _values(data: bytes) -> Iterable[tuple[int, Any]]:

@@ -24,7 +24,7 @@ from ..core.json_files import read_json
 from ..core.randomness import torch_generator
 from ..models import Encoder, EncoderClassifier, load_model, save_model
 from ..tokenizers.roles import CONFIG_FILE
-from .compute import batches_of_like_lengths, run_batches
+from .compute import batches_of_like_lengths, run_batches, with_weights
 from .layout import ABOUT, LENGTH, LISTING, checked_length, read_length, read_tokenizer
 from .sentence import fingerprint, pad, warn_of_truncation
 
@@ -63,6 +63,7 @@ class CrossEncoder:
             warned about.
         activation: of scores: "sigmoid", between 0 and 1; "identity", logits.
         segments: whether the model is told which tokens are the text's (BERT's token types), if it knows types at all.
+        weights: "float32", "bfloat16" or "int8", of the model that scores, as `SentenceEncoder` has them.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class CrossEncoder:
         *,
         activation: str = "sigmoid",
         segments: bool = True,
+        weights: str = "float32",
     ) -> None:
         if model.labels != 1:
             raise ConfigError(f"a cross-encoder gives one score, and this model has {model.labels} labels")
@@ -80,6 +82,7 @@ class CrossEncoder:
             raise ConfigError(f"activation '{activation}' is unknown (known: {', '.join(get_args(Activation))})")
         self.max_length = checked_length(model.config, tokenizer, max_length)
         self.model, self.tokenizer, self.activation = model.eval(), tokenizer, activation
+        self.scoring_model = with_weights(self.model, weights)
         self.segments = segments and model.config.token_types > 1
         self.truncated = 0
 
@@ -110,8 +113,10 @@ class CrossEncoder:
         scores = np.zeros(len(tokens.ids), dtype=np.float32)
 
         def score(rows: npt.NDArray[np.int64]) -> None:
-            found_B = pair_logits(self.model, tokens.at(rows))
-            scores[rows] = (found_B.sigmoid() if self.activation == "sigmoid" else found_B).float().cpu().numpy()
+            found_B = pair_logits(self.scoring_model, tokens.at(rows), self.device)
+            scores[rows] = (
+                (found_B.float().sigmoid() if self.activation == "sigmoid" else found_B.float()).cpu().numpy()
+            )
 
         run_batches(score, list(batches_of_like_lengths([len(row) for row in tokens.ids], batch_tokens)), self.device)
         return scores
@@ -168,8 +173,11 @@ class CrossEncoder:
                 write_atomically(directory / name, (json.dumps(content, indent=2) + "\n").encode())
 
     @classmethod
-    def load(cls, directory: str | Path, tokenizer: Any = None) -> Self:
+    def load(cls, directory: str | Path, tokenizer: Any = None, *, weights: str = "float32") -> Self:
         """Open a cross-encoder's directory of sentence-transformers, or a classifier's of transformers with one label.
+
+        Args:
+            weights: see `CrossEncoder`.
 
         Raises:
             FormatError: files are missing or damaged, or ask for what is not computed here.
@@ -186,7 +194,8 @@ class CrossEncoder:
         length = length or tokenizer.roles.model_max_length
         context = model.config.context_length
         segments = _reads_segments(directory)
-        return cls(model, tokenizer, min(length or context, context), activation=activation, segments=segments)
+        length = min(length or context, context)
+        return cls(model, tokenizer, length, activation=activation, segments=segments, weights=weights)
 
 
 def _read_activation(directory: Path) -> str:
@@ -217,9 +226,8 @@ def _reads_segments(directory: Path) -> bool:
     return about.get("tokenizer_class") not in _WITHOUT_SEGMENTS
 
 
-def pair_logits(model: EncoderClassifier, pairs: TokenPairs) -> Tensor:
+def pair_logits(model: EncoderClassifier, pairs: TokenPairs, device: torch.device) -> Tensor:
     """Logits (B,) of pairs, with gradient if there is one."""
-    device = model.score.weight.device
     types_BT = None if pairs.types is None else pad(pairs.types, device)[0]
     scores_B1: Tensor = model(*pad(pairs.ids, device), types_BT)
     return scores_B1[:, 0]

@@ -25,7 +25,7 @@ from ..core.ragged import Ragged
 from ..core.randomness import torch_generator
 from ..models import Encoder, load_model
 from ..models.weight_files import read_safetensors
-from .compute import batches_of_like_lengths, run_batches
+from .compute import batches_of_like_lengths, run_batches, with_weights
 from .layout import ABOUT, read_modules, read_tokenizer, write_layout
 from .sentence import around, fingerprint, pad, tokenize, warn_of_truncation
 from .token_pooling import pool_tokens
@@ -62,10 +62,17 @@ class MultiVectorEncoder:
     Args:
         model: an `Encoder`.
         projection: (D, C), applied to hidden states.
+        weights: "float32", "bfloat16" or "int8", of `encoding_model`, as `SentenceEncoder` has them.
     """
 
     def __init__(
-        self, model: Encoder, tokenizer: Any, projection: Tensor, config: LateInteractionConfig | None = None
+        self,
+        model: Encoder,
+        tokenizer: Any,
+        projection: Tensor,
+        config: LateInteractionConfig | None = None,
+        *,
+        weights: str = "float32",
     ) -> None:
         self.config = config or LateInteractionConfig()
         shortest = min(self.config.query_length, self.config.document_length)
@@ -75,6 +82,7 @@ class MultiVectorEncoder:
         if projection.shape[1:] != (model.config.hidden_size,):
             raise DataError(f"a projection {tuple(projection.shape)} of a model {model.config.hidden_size} wide")
         self.model, self.tokenizer = model.eval(), tokenizer
+        self.encoding_model = with_weights(self.model, weights)
         self.projection = nn.Parameter(projection.detach().clone())
         self.truncated = 0
         self._prefixes = {
@@ -160,7 +168,10 @@ class MultiVectorEncoder:
 
     def embed(self, ids_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
         """Vectors (B, T, D) of length 1, with gradient if there is one."""
-        return F.normalize(F.linear(self.model(ids_BT, mask_BT), self.projection), dim=-1)
+        return self._projected(self.model(ids_BT, mask_BT))
+
+    def _projected(self, hidden_BTC: Tensor) -> Tensor:
+        return F.normalize(F.linear(hidden_BTC.float(), self.projection.float()), dim=-1)
 
     def _encode(self, texts: Sequence[str], query: bool, batch_tokens: int) -> list[npt.NDArray[np.float32]]:
         tokens = self.tokenize(list(texts), query)
@@ -168,7 +179,7 @@ class MultiVectorEncoder:
 
         def encode(places: npt.NDArray[np.int64]) -> None:
             ids_BT, mask_BT, kept_BT = self.batch([tokens[place] for place in places], query)
-            vectors_BTD = self.embed(ids_BT, mask_BT).float()
+            vectors_BTD = self._projected(self.encoding_model(ids_BT, mask_BT))
             for place, vectors_TD, kept_T in zip(places, vectors_BTD, kept_BT, strict=True):
                 found[place] = vectors_TD[kept_T].cpu().numpy()
 
@@ -196,8 +207,11 @@ class MultiVectorEncoder:
             write_atomically(directory / _DENSE / "model.safetensors", weights)
 
     @classmethod
-    def load(cls, directory: str | Path, tokenizer: Any = None) -> Self:
+    def load(cls, directory: str | Path, tokenizer: Any = None, *, weights: str = "float32") -> Self:
         """Open a directory in PyLate's layout.
+
+        Args:
+            weights: see `MultiVectorEncoder`.
 
         Raises:
             FormatError: files are missing or damaged, or ask for what is not computed here.
@@ -217,7 +231,7 @@ class MultiVectorEncoder:
         model = load_model(directory)
         if not isinstance(model, Encoder):
             raise FormatError("its model is no bidirectional encoder", where=directory)
-        return cls(model, read_tokenizer(directory, tokenizer), tensors[_LINEAR].float(), config)
+        return cls(model, read_tokenizer(directory, tokenizer), tensors[_LINEAR].float(), config, weights=weights)
 
     def _id(self, token: str | None) -> int | None:
         number: int | None = None if token is None else self.tokenizer.token_to_id(token)

@@ -59,7 +59,7 @@ class LossConfig(Config):
     flops_texts: float = Field(3e-3, ge=0, description="sparse: its weight on texts")
     flops_warmup: int = Field(100, ge=0, description="sparse: steps over which these weights grow, by the square")
     cached: bool = Field(False, description="gradient caching: a batch of any size in the memory of one piece")
-    piece_tokens: int = Field(4096, ge=1, description="tokens that go through the model at once, about")
+    piece_tokens: int = Field(1024, ge=1, description="tokens that go through the model at once, about")
 
 
 class Questions:
@@ -229,7 +229,7 @@ class PairScoring:
         pieces = list(batches_of_like_lengths([len(row) for row in tokens.ids], self._config.piece_tokens))
 
         def encode(pair_tokens: TokenPairs) -> Tensor:
-            return pair_logits(self._encoder.model, pair_tokens)
+            return pair_logits(self._encoder.model, pair_tokens, self._encoder.device)
 
         encoded = encode_in_pieces(encode, [tokens.at(piece) for piece in pieces], cached=self._config.cached)
         back = torch.from_numpy(np.argsort(np.concatenate(pieces)))

@@ -61,6 +61,7 @@ class EncoderTrainingConfig(Config):
     vocab_size: int = Field(8192, ge=100, description="from scratch: pieces of words")
     held_out: float = Field(0.1, gt=0, lt=1, description="share of the documents, or queries, that training never sees")
     held_out_queries: int = Field(1000, ge=1, description="at most so many of their queries are asked")
+    held_out_texts: int = Field(20_000, ge=1, description="at most so many texts are searched for the answers")
     training: TrainerConfig = TrainerConfig(
         steps=200, batch_size=32, optimizer="adamw", learning_rate=2e-5, weight_decay=0.01, beta2=0.999,
         warmup_fraction=0.1, decay_fraction=0.9, checkpoint_every=50,

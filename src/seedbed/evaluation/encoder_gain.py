@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,31 +12,22 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.stats import rankdata
 
-from ..core.artifacts import Workspace
 from ..core.errors import DataError
 from ..core.randomness import numpy_generator
 from ..datasets.examples import Example, form_of
 from ..datasets.pairs import held_out_queries
 from ..embeddings import CrossEncoder, MultiVectorEncoder, SentenceEncoder, SparseEncoder, TruncationWarning
 from ..embeddings.sparse import SparseVectors
-from ..embeddings.starts import AnyEncoder, open_start
-from ..embeddings.training import (
-    Document,
-    EncoderTrainingConfig,
-    from_scratch,
-    make_examples,
-    passages_of,
-    train,
-)
+from ..embeddings.starts import AnyEncoder
+from ..embeddings.training import Document, EncoderTrainingConfig
 from ..indexes import BM25Index, FlatIndex
 from ..indexes.multivector import maxsim
 from .collections import Collection
 from .retrieval import per_query
-from .statistics import Difference, paired_bootstrap
+from .statistics import Difference
 
 _DEPTH = 10
 _READ_AGAIN = 30  # texts that a cross-encoder ranks, the best by words
-_MOST_TEXTS = 20_000  # that held-out queries are asked against
 
 
 @dataclass(frozen=True)
@@ -99,64 +89,22 @@ class Gain:
             return f"{numbers} The difference may be luck: training cannot be said to have helped or harmed."
         return f"{numbers} Training {'helped' if self.difference.mean > 0 else 'made the encoder worse'}."
 
-
-def fit_encoder(
-    config: EncoderTrainingConfig,
-    start: Path | None,
-    workspace: Workspace,
-    *,
-    documents: Sequence[Document] = (),
-    examples: Sequence[Example] = (),
-    collection: Collection | None = None,
-) -> dict[str, Any]:
-    """Train an encoder on examples or, without them, on what is made of documents, and save it into the workspace.
-
-    Args:
-        start: a directory to begin from (`starts.open_start`); None: from scratch.
-        collection: a test collection asked before and after, in place of held-out parts of the data.
-    Returns: metrics: those of `training.train`, and `held_out` (measure, before, after, difference, low, high, p_value,
-        queries, sentence).
-    """
-    kept, held = _split(examples or documents, config)
-    texts = [text for example in examples for text in (example.query, *example.texts)]
-    encoder = (
-        from_scratch(config, texts or [document["text"] for document in documents])
-        if start is None
-        else open_start(config.kind, start, max_length=config.text_tokens, dim=config.dim, seed=config.seed)
-    )
-    asked: HeldOut
-    if examples:
-        learned, asked = list(kept), _ask_of_examples(held, examples, config)
-    else:
-        inside, outside = (passages_of(part, encoder.tokenizer, config.text_tokens) for part in (kept, held))
-        learned, asked = make_examples(kept, inside, config), _ask_of_passages(outside, inside, config)
-    if collection is not None:
-        asked = _ask_of_collection(collection)
-    before = asked.per_query(encoder)
-    metrics = train(config, encoder, learned, workspace)
-    after = asked.per_query(encoder)
-    encoder.save(workspace.path)
-    difference = paired_bootstrap(before, after, seed=config.seed)
-    gain = Gain(asked.measure, float(before.mean()), float(after.mean()), difference)
-    return metrics | {"held_out": _as_metrics(gain)}
+    def as_metrics(self) -> dict[str, Any]:
+        difference = self.difference
+        return {
+            "measure": self.measure,
+            "before": self.before,
+            "after": self.after,
+            "difference": difference.mean,
+            "low": difference.low,
+            "high": difference.high,
+            "p_value": difference.p_value,
+            "queries": difference.queries,
+            "sentence": self.sentence,
+        }
 
 
-def _as_metrics(gain: Gain) -> dict[str, Any]:
-    difference = gain.difference
-    return {
-        "measure": gain.measure,
-        "before": gain.before,
-        "after": gain.after,
-        "difference": difference.mean,
-        "low": difference.low,
-        "high": difference.high,
-        "p_value": difference.p_value,
-        "queries": difference.queries,
-        "sentence": gain.sentence,
-    }
-
-
-def _split(rows: Sequence[Any], config: EncoderTrainingConfig) -> tuple[list[Any], list[Any]]:
+def split(rows: Sequence[Any], config: EncoderTrainingConfig) -> tuple[list[Any], list[Any]]:
     """What is trained on and what is held out: whole documents, and all examples of a query."""
     keys = [row.query if isinstance(row, Example) else row["id"] for row in rows]
     distinct = list(dict.fromkeys(keys))
@@ -171,11 +119,12 @@ def _split(rows: Sequence[Any], config: EncoderTrainingConfig) -> tuple[list[Any
     )
 
 
-def _ask_of_examples(held: Sequence[Example], examples: Sequence[Example], config: EncoderTrainingConfig) -> HeldOut:
+def ask_of_examples(held: Sequence[Example], examples: Sequence[Example], config: EncoderTrainingConfig) -> HeldOut:
     if form_of(examples) == "scored":
         return Rated(held[: config.held_out_queries])
     own = [text for example in held for text in example.texts]
-    texts = list(dict.fromkeys([*own, *(text for example in examples for text in example.texts)]))[:_MOST_TEXTS]
+    others = (text for example in examples for text in example.texts)
+    texts = list(dict.fromkeys([*own, *others]))[: config.held_out_texts]
     number = {text: place for place, text in enumerate(texts)}
     right: dict[str, dict[int, float]] = {}
     for example in held:
@@ -186,18 +135,18 @@ def _ask_of_examples(held: Sequence[Example], examples: Sequence[Example], confi
     return Asked(queries, texts, [right[query] for query in queries])
 
 
-def _ask_of_passages(held: Sequence[Document], others: Sequence[Document], config: EncoderTrainingConfig) -> Asked:
+def ask_of_passages(held: Sequence[Document], others: Sequence[Document], config: EncoderTrainingConfig) -> Asked:
     """Openings of held-out passages, to find the passage without it, among all others'."""
-    pairs = held_out_queries(held, others)[: config.held_out_queries]
+    pairs = held_out_queries(held, others)[: min(config.held_out_queries, config.held_out_texts)]
     if not pairs:
         raise DataError("no held-out document opens with a sentence that could be asked", hint="Use more text.")
     asked = {pair.document for pair in pairs}
     rest = [row["text"] for row in (*held, *others) if row["id"] not in asked]
-    texts = [*(pair.text for pair in pairs), *rest][:_MOST_TEXTS]
+    texts = [*(pair.text for pair in pairs), *rest][: config.held_out_texts]
     return Asked([pair.query for pair in pairs], texts, [{place: 1.0} for place in range(len(pairs))])
 
 
-def _ask_of_collection(collection: Collection) -> Asked:
+def ask_of_collection(collection: Collection) -> Asked:
     number = {name: place for place, name in enumerate(collection.documents)}
     relevant = [
         {number[name]: gain for name, gain in judged.items() if name in number} for judged in collection.relevant
