@@ -151,7 +151,7 @@ def test_losses_of_a_cross_encoder_equal_their_formulas(words: Tokenizer) -> Non
     torch.testing.assert_close(loss("margin-mse", False), margins.mean(), rtol=1e-4, atol=1e-5)
     parts = [(theirs.softmax(0) * (theirs.log_softmax(0) - ours.log_softmax(0))).sum() for ours, theirs in pairs]
     torch.testing.assert_close(loss("kl", False), torch.stack(parts).mean(), rtol=1e-4, atol=1e-5)
-    with pytest.raises(ConfigError, match="hard_negatives"):
+    with pytest.raises(ConfigError, match=r"mining\.negatives"):
         PairScoring(one, [Example("a", ("b",))] * 2, LossConfig())
 
 

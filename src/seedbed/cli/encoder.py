@@ -7,20 +7,19 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table as RichTable
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from ..core.config import describe, parse_overrides
 from ..core.console import console, show
-from ..core.errors import ConfigError
-from .road import OverridesOption, PythonDocsOption, gather_sources, print_keys
-
-
-class _Group(TyperGroup):
-    """Its help ends with the recipe's keys for the stage."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        super().format_help(ctx, formatter)
-        print_keys("encoder")
+from .road import (
+    OverridesOption,
+    PythonDocsOption,
+    StageGroup,
+    StageRecipeOption,
+    StageRunOption,
+    gather_sources,
+    run_group_stage,
+)
 
 
 class _Training(TyperCommand):
@@ -38,30 +37,18 @@ class _Training(TyperCommand):
         console.print(drawn)
 
 
-app = typer.Typer(cls=_Group, invoke_without_command=True, no_args_is_help=True)
+app = typer.Typer(cls=StageGroup, invoke_without_command=True, no_args_is_help=True)
 
 
 @app.callback()
 def encoder(
     ctx: typer.Context,
-    run: Annotated[
-        Path | None,
-        typer.Option("--run", help="The run's folder; earlier stages must be there.", show_default=False),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="demo, laptop, gpu or a YAML file.", show_default="the run's own"),
-    ] = None,
+    run: StageRunOption = None,
+    recipe: StageRecipeOption = None,
     overrides: OverridesOption = None,
 ) -> None:
     """Train a run's sentence encoder on pairs made from its corpus (--run), or one of the commands below."""
-    if ctx.invoked_subcommand is not None:
-        return
-    from ..pipeline import run_stage
-
-    if run is None:
-        raise ConfigError("no run was named", hint="Give --run, or one of the commands in --help.")
-    run_stage("encoder", run, recipe=recipe, overrides=parse_overrides(overrides or []))
+    run_group_stage(ctx, "encoder", run, recipe, overrides)
 
 
 @app.command(cls=_Training)

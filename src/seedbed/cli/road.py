@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table as RichTable
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from ..core.config import describe, parse_overrides
 from ..core.console import console, show
@@ -35,6 +35,14 @@ OverridesOption = Annotated[
     typer.Option(
         "-o", "--override", metavar="KEY=VALUE", help="Set one key of the recipe; give it often.", show_default=False
     ),
+]
+
+# Of a stage that is also a group of commands.
+StageRunOption = Annotated[
+    Path | None, typer.Option("--run", help="The run's folder; earlier stages must be there.", show_default=False)
+]
+StageRecipeOption = Annotated[
+    str | None, typer.Option(help="demo, laptop, gpu or a YAML file.", show_default="the run's own")
 ]
 
 
@@ -74,6 +82,27 @@ class StageCommand(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
         print_keys(str(ctx.info_name))
+
+
+class StageGroup(TyperGroup):
+    """A stage with commands of its own: its help ends with the recipe's keys for the stage."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        print_keys(str(ctx.info_name))
+
+
+def run_group_stage(
+    ctx: typer.Context, stage: str, run: Path | None, recipe: str | None, overrides: list[str] | None
+) -> None:
+    """The stage itself, unless one of the group's commands was named."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from ..pipeline import run_stage
+
+    if run is None:
+        raise ConfigError("no run was named", hint="Give --run, or one of the commands in --help.")
+    run_stage(stage, run, recipe=recipe, overrides=parse_overrides(overrides or []))
 
 
 class _RecipeCommand(TyperCommand):

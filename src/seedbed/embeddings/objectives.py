@@ -172,7 +172,7 @@ class Ranking:
         own_NP = torch.from_numpy(self._questions.own(batch)).to(queries.device)
         if self._loss == "triplet":
             if own_NP.shape[1] < 2:
-                raise ConfigError("the triplet loss needs a negative a query", hint="Mine some: hard_negatives.")
+                raise ConfigError("the triplet loss needs a negative a query", hint="Mine some: mining.negatives=4.")
             parts = [
                 losses.triplet(queries, texts[own_NP[:, 0]], texts[wrong_N], margin=self._config.margin)
                 for wrong_N in own_NP.T[1:]
@@ -200,7 +200,9 @@ class PairScoring:
         form = form_of(examples)
         self._loss = chosen_loss(config.loss, form, _OF_FORM_READ_TOGETHER)
         if form == "pairs" and any(len(example.texts) < 2 for example in examples):
-            raise ConfigError("a cross-encoder learns from right and wrong texts", hint="Mine some: hard_negatives.")
+            raise ConfigError(
+                "a cross-encoder learns from right and wrong texts", hint="Mine some: mining.negatives=4."
+            )
 
     def loss(self, model: nn.Module, batch: Rows) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
         examples = [self._examples[row] for row in batch]
