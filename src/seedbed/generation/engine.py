@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -209,8 +208,7 @@ class Engine:
         """Give all that was submitted its next token; returns the requests that got one or ended."""
         if self._open is None:
             return []
-        with _evaluating(self.model):
-            return self._open.step()
+        return self._open.step()
 
     @property
     def busy(self) -> bool:
@@ -237,9 +235,7 @@ class Engine:
 
     def _steps(self, scheduler: Scheduler) -> Iterator[list[Request]]:
         while scheduler.busy:
-            with _evaluating(self.model):
-                changed = scheduler.step()
-            yield changed
+            yield scheduler.step()
 
     def _request(
         self,
@@ -312,19 +308,6 @@ def _cache_named(kind: str, model: Decoder) -> CacheConfig:
         return CacheConfig(kind=kind)
     window = max(1, config.context_length - (sinks if kind == "sinks" else 0))
     return CacheConfig(kind=kind, window=window)
-
-
-@contextmanager
-def _evaluating(model: Decoder) -> Iterator[None]:
-    """The model in evaluation mode, for as long as it is run."""
-    training = model.training
-    if training:  # else nothing is done: it takes a walk through all modules
-        model.eval()
-    try:
-        yield
-    finally:
-        if training:
-            model.train()
 
 
 def greedy(model: Decoder, tokenizer: Tokenizer, prompts: Sequence[AnyPrompt], max_new_tokens: int) -> list[np.ndarray]:

@@ -5,6 +5,8 @@ B rows, T new tokens, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -30,7 +32,7 @@ class Step(Protocol):
 
 
 class TorchStep:
-    """The model's own forward pass: any model, any cache, any device."""
+    """The model's own forward pass, as in evaluation: any model, any cache, any device."""
 
     def __init__(self, model: Decoder) -> None:
         self.model = model
@@ -41,10 +43,25 @@ class TorchStep:
 
     @torch.inference_mode()
     def __call__(self, ids_BT: Tensor, cache: KeyValueCache) -> Tensor:
-        logits_BTV: Tensor = self.model(ids_BT, cache=cache)
+        with _evaluating(self.model):
+            logits_BTV: Tensor = self.model(ids_BT, cache=cache)
         return logits_BTV
 
     @torch.inference_mode()
     def last(self, ids_BT: Tensor, columns_B: Tensor, cache: KeyValueCache) -> Tensor:
-        hidden_BTC = self.model.hidden(ids_BT, cache=cache)
-        return self.model.head(hidden_BTC[torch.arange(len(ids_BT), device=ids_BT.device), columns_B])
+        with _evaluating(self.model):
+            hidden_BTC = self.model.hidden(ids_BT, cache=cache)
+            return self.model.head(hidden_BTC[torch.arange(len(ids_BT), device=ids_BT.device), columns_B])
+
+
+@contextmanager
+def _evaluating(model: Decoder) -> Iterator[None]:
+    """The model in evaluation mode, for as long as it is run."""
+    training = model.training
+    if training:  # else nothing is done: it takes a walk through all modules
+        model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            model.train()
