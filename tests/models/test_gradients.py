@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from seedbed.core.randomness import torch_generator
 from seedbed.models.attention import attend, attend_reference
 from seedbed.models.blocked import attend_blocks
+from seedbed.models.config import ModelConfig
+from seedbed.models.feedforward import feedforward
 from seedbed.models.normalization import RMSNorm
 from seedbed.models.positions import Rotary, rotate
 
@@ -29,6 +31,17 @@ def test_rms_norm(shape: tuple[int, ...]) -> None:
         ours, torch.autograd.grad(expected, (wide_x, wide_weight), gradient.double()), strict=True
     ):
         torch.testing.assert_close(actual, exact.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_gated_feedforward() -> None:
+    module = feedforward(ModelConfig(vocab_size=1, hidden_size=6, layers=1, heads=1)).double()
+    for one in module.parameters():
+        torch.nn.init.normal_(one, generator=torch_generator(1, *one.shape))
+    x = torch.randn(2, 3, 6, dtype=torch.float64, generator=torch_generator(1, "x")).requires_grad_()
+    assert torch.autograd.gradcheck(module, (x,))
+    with torch.no_grad():
+        expected = module(x)
+    torch.testing.assert_close(module(x), expected)
 
 
 def test_rotation() -> None:

@@ -13,7 +13,7 @@ from seedbed.core.randomness import torch_generator
 from seedbed.datasets.loader import Batch
 from seedbed.models import Decoder, ModelConfig
 from seedbed.training import NextToken
-from seedbed.training.execution import Precision, autocast, execute_blocks
+from seedbed.training.execution import Precision, autocast, execute_blocks, release_blocks
 
 _SHAPE = ModelConfig(vocab_size=97, hidden_size=32, layers=2, heads=2, context_length=24)
 
@@ -40,6 +40,13 @@ def test_equal_in_float32(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     assert found == pytest.approx(expected, rel=1e-6)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, plain[name], atol=1e-5, rtol=1e-4)
+
+
+def test_blocks_are_released() -> None:
+    model = Decoder(_SHAPE)
+    execute_blocks(model, compiled=True, recompute=True)
+    release_blocks(model)
+    assert all("forward" not in vars(block) and block._compiled_call_impl is None for block in model.blocks)
 
 
 def test_near_in_bfloat16() -> None:

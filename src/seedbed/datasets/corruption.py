@@ -40,6 +40,10 @@ class Corrupted(Generic[B]):
         self._drawn += 1
         return self._corruption(next(self._batches), random)
 
+    def documents(self) -> str:
+        """The documents of the last batch, as far as its source can tell."""
+        return str(getattr(self._batches, "documents", str)())
+
     def state_dict(self) -> dict[str, Any]:
         return {"drawn": self._drawn, "batches": self._batches.state_dict()}
 

@@ -48,6 +48,14 @@ def execute_blocks(model: nn.Module, *, compiled: bool = False, recompute: bool 
             block.compile()
 
 
+def release_blocks(model: nn.Module) -> None:
+    """The blocks as they were before `execute_blocks`: what comes after training has other shapes, and each would be
+    compiled anew."""
+    for block in _blocks(model):
+        block.__dict__.pop("forward", None)
+        block._compiled_call_impl = None
+
+
 def _blocks(model: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     for child in model.children():

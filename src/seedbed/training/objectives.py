@@ -118,8 +118,8 @@ def _head_weight(model: Any) -> Tensor | None:
 
 def _scaled(model: Any, hidden: Tensor) -> Tensor:
     """Hidden states as the head multiplies them."""
-    config = getattr(model, "config", None)
-    return hidden * config.hidden_size**-0.5 if config is not None and config.scale_head else hidden
+    config: Any = getattr(model, "config", None)
+    return hidden * config.hidden_size**-0.5 if getattr(config, "scale_head", False) else hidden
 
 
 def linear_cross_entropy(

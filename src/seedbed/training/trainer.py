@@ -28,7 +28,7 @@ from ..core.randomness import derive_seed
 from ..datasets.loader import Batches
 from .averaging import MovingAverage, averaged_weights, borrowed_weights, take_weights
 from .checkpoints import Checkpoints, load_optimizer_state, optimizer_state
-from .execution import Precision, autocast, execute_blocks
+from .execution import Precision, autocast, execute_blocks, release_blocks
 from .objectives import Objective
 from .optimizers import OptimizerName, build_optimizers
 from .parallelism import Parallel, clip_gradients, local, split_groups
@@ -178,6 +178,7 @@ class Trainer(Generic[B]):
             finally:
                 self._checkpoints.wait()
                 self._records.close()
+                release_blocks(self._model)
         seconds = time.perf_counter() - start
         measurements = {"seconds": seconds, "counted_per_second": (self._counted - counted_before) / max(seconds, 1e-9)}
         return TrainResult(self._summary(), measurements | self._records.measured if self._step > first else {})
