@@ -13,6 +13,8 @@ from typing import Any
 
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=\S)")
+_SPACE = re.compile(r"\s")
+_NEAR = 256  # characters
 _HEADING = re.compile(r"#{1,6}\s+\S|[^\n]{1,80}\n([=\-~^*\"])\1{2,}\s*(\n|$)")
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
@@ -86,7 +88,12 @@ def _fit(sized: Iterable[tuple[str, int]], count_tokens: CountTokens, limit: int
 def _halves(piece: str) -> list[str]:
     """Cut at the white space nearest to the middle; a single word stays whole."""
     middle = len(piece) // 2
-    spaces = [match.start() for match in re.finditer(r"\s", piece) if 0 < match.start() < len(piece) - 1]
+    spaces: list[int] = []
+    for reach in (_NEAR, len(piece)):  # seldom all of it
+        low, high = max(1, middle - reach), min(len(piece) - 1, middle + reach + 1)
+        spaces = [match.start() for match in _SPACE.finditer(piece, low, high)]
+        if spaces:
+            break
     if not spaces:
         return [piece]
     cut = min(spaces, key=lambda place: abs(place - middle))

@@ -223,7 +223,8 @@ def _values(column: str, passages: Passages) -> tuple[Ids, list[Any]]:
     codes, texts = passages.column(_METADATA)
     rows = [_read(text) for text in texts]
     if not any(column in row for row in rows):
-        known = [name for name in FIELDS if name != _METADATA] + sorted({key for row in rows for key in row})
+        known = [name for name in FIELDS if name != _METADATA]
+        known += sorted({key for row in rows for key in row} - {*known})
         raise ConfigError(f"no passage has a column '{column}'", where="filter", hint=f"There are: {', '.join(known)}.")
     return codes, [row.get(column) for row in rows]
 

@@ -16,7 +16,7 @@ from ..core.artifacts import write_atomically
 from ..core.config import Config, build
 from ..core.errors import ArtifactError, ConfigError, DataError, FormatError
 from ..indexes import BM25Index, HNSWIndex, MultiVectorIndex, SparseIndex, load_index
-from ..indexes.base import Found, Ids
+from ..indexes.base import Found, Ids, check_size
 from .chunking import Passage
 from .filters import Filter, admitted
 from .fusion import FusionConfig
@@ -205,6 +205,7 @@ class Searcher:
         """
         if not isinstance(query, str):
             raise DataError(f"a query is text, not {type(query).__name__}")
+        k = min(check_size("k", k, 0, 1 << 31), len(self.passages))
         fusion = fusion or self.settings.fusion
         again = open_reranker(rerank, self.encoder) if isinstance(rerank, str | Path) else rerank
         allowed = None if filter is None else admitted(filter, self.passages)

@@ -47,6 +47,7 @@ _WORDS = {
     "names": re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,}\b"),
 }
 _CONSTANT = 60.0  # of reciprocal-rank fusion
+_CENTROIDS = 256  # of late interaction: few documents need no more, and training them is most of the time
 _LOOK = 20  # steps of fitting between looks at whether it is done
 
 
@@ -373,7 +374,7 @@ def late_interaction_storage(encoder: SentenceEncoder, items: KnownItems, *, see
         size = 2 * merged.values.size / len(rows)
         table.append({"pooling": pooling, "bits": 16, "bytes": size, "mrr": items.mrr(best)})
         for bits in (4, 2, 1):
-            index = MultiVectorIndex(tokens.dim, bits, seed=seed)
+            index = MultiVectorIndex(tokens.dim, bits, centroids=_CENTROIDS, seed=seed)
             index.add(merged)
             found = index.search(asked, K, candidates=max(128, len(rows) // 4))[1]
             size = index.memory_bytes() / len(rows)
