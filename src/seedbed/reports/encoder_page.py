@@ -76,7 +76,7 @@ def _spaces(result: EncoderStudy) -> Section:
     columns = ("Vectors", "MRR@10", "Mean cosine", "Partition", "IsoScore", "Uniformity", "Alignment", "Hub skewness",
                "In no list", "Intrinsic dimension")  # fmt: skip
     rows = [
-        (row["space"].capitalize(), numbers.fixed(row["mrr"], 3), numbers.fixed(row["mean_cosine"], 3),
+        (row["space"].capitalize(), numbers.fixed(row["mrr"], 3), numbers.fixed(round(row["mean_cosine"], 3) + 0.0, 3),
          numbers.fixed(row["partition"], 3), numbers.fixed(row["isoscore"], 3), numbers.fixed(row["uniformity"], 2),
          numbers.fixed(row["alignment"], 2), numbers.fixed(row["hub_skewness"], 2), numbers.percent(row["anti_hubs"]),
          numbers.fixed(row["intrinsic_dimension"], 1))
@@ -95,8 +95,9 @@ def _spaces(result: EncoderStudy) -> Section:
     return Section(
         "space", "The space", lead,
         [Table("As it is, and straightened", columns, rows,
-               "Mean and directions are learnt from the texts. Partition: least over largest of Z(a), 1 where no "
-               "direction stands out. In no list: texts that are among nobody's ten nearest.", wide=True)],
+               "Mean and directions are learnt from the texts; whitening wants many more texts than dimensions. "
+               "Partition: least over largest of Z(a), 1 where no direction stands out. "
+               "In no list: texts that are among nobody's ten nearest.", wide=True)],
     )  # fmt: skip
 
 
