@@ -165,8 +165,9 @@ def pretrain(road: Road) -> Artifact:
     from .datasets.loader import Batch, Batches, PackedBatches
     from .datasets.shards import TokenShards
     from .evaluation.likelihood import likelihood
-    from .evaluation.ngram import NGramModel
+    from .evaluation.ngram import ngram_likelihood
     from .models import Decoder, save_model
+    from .models.ngram import NGramModel
     from .scaling.ledger import record_forecast, record_score
     from .training import NextToken, Trainer
     from .training.memory import require_memory
@@ -215,7 +216,8 @@ def pretrain(road: Road) -> Artifact:
                 for name, shards in held_out.items()
             },
             "ngram": {"order": config.ngram_order, **{
-                name: ngram.score(shards, config.evaluation_tokens).metrics() for name, shards in held_out.items()
+                name: ngram_likelihood(ngram, shards, config.evaluation_tokens).metrics()
+                for name, shards in held_out.items()
             }},
         }  # fmt: skip
 

@@ -108,6 +108,30 @@ def quality(
 
 
 @app.command()
+def perplexity(
+    good: Annotated[list[str], typer.Option(help="Files or folders of text that is good; give it often.")],
+    out: Annotated[Path, typer.Option(help="Where the model goes.")] = Path("perplexity.model"),
+) -> None:
+    """Train an n-gram model of good text, for `-o perplexity_model=FILE -o rules.max_perplexity=8`."""
+    import numpy as np
+
+    from ..core.console import show
+    from ..curation.perplexity import PerplexityModel
+    from ..curation.quality import texts_of
+
+    texts = list(texts_of(good))
+    PerplexityModel.train(texts).save(out)
+    # Every fifth text once more, scored by a model of the others: what good text costs that the model has not seen.
+    held = [text for number, text in enumerate(texts) if number % 5 == 0]
+    rest = [text for number, text in enumerate(texts) if number % 5]
+    values = PerplexityModel.train(rest).perplexities(held) if len(rest) > 4 else np.zeros(0)
+    if len(values):
+        low, middle, high = np.nanpercentile(values, [5, 50, 95])
+        show(f"Perplexity of good text that was held out: {middle:.2f}, nine in ten from {low:.2f} to {high:.2f}")
+    show(f"Model: {out}", style="bold")
+
+
+@app.command()
 def ablate(
     sources: SourcesArgument = None,
     python_docs: PythonDocsOption = False,

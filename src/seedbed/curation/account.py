@@ -24,6 +24,7 @@ _TOP_SOURCES = 50
 # The steps of the funnel, and the rules of each. Rules that bound a score are "quality rules", all others "reading".
 STEPS = {
     "reading": (),
+    "addresses": ("banned_address",),
     "quality rules": ("empty",),
     "language": ("language",),
     "banned words": ("banned_words",),

@@ -62,6 +62,7 @@ class ReadingConfig(Config):
         title_column: when left out the first of title, name, heading; tables without one have no titles.
         max_document_bytes: HTML pages, table rows and unbroken words beyond this are refused; text files beyond it are
             read as several documents.
+        max_page_seconds: processor time that the main text of one HTML page may take.
         fallback_encoding: for text that is not UTF-8, "cp1252" for example; when left out such text is refused.
         archives: how far compressed files may expand.
     """
@@ -69,6 +70,7 @@ class ReadingConfig(Config):
     text_column: str | None = None
     title_column: str | None = None
     max_document_bytes: int = Field(default=8 << 20, ge=1024)
+    max_page_seconds: int = Field(default=20, ge=1)
     fallback_encoding: str | None = None
     archives: ArchiveLimits = ArchiveLimits()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
 
 from ..core.config import Config
 from ..core.errors import ConfigError
@@ -14,6 +16,8 @@ from .near_duplicates import NearDuplicateConfig
 from .pii import PersonalDataConfig
 from .splits import SplitConfig
 
+FILE_KEYS = ("banned_words", "banned_addresses", "perplexity_model", "quality_model")
+
 
 class CurationConfig(Config):
     """
@@ -23,6 +27,8 @@ class CurationConfig(Config):
         languages: codes of the languages to keep, ("en", "de"); null keeps all. What cannot be told stays.
         banned_words: file with a word or phrase a line; documents with more than `max_banned_words` of them go.
         max_banned_words: how many occurrences a document may have.
+        banned_addresses: file of domains, addresses and words (see addresses); documents that have a `url` on it go.
+        perplexity_model: file of a perplexity.PerplexityModel, which the rules min_perplexity and max_perplexity need.
         quality_model: file of a quality.QualityModel; documents below `min_quality` go.
         min_quality: least probability of being good.
         deduplicate: whether of exactly equal texts only the first is kept.
@@ -44,6 +50,8 @@ class CurationConfig(Config):
     languages: tuple[str, ...] | None = None
     banned_words: str | None = None
     max_banned_words: int = Field(default=0, ge=0)
+    banned_addresses: str | None = None
+    perplexity_model: str | None = None
     quality_model: str | None = None
     min_quality: float = Field(default=0.5, ge=0, le=1)
     deduplicate: bool = True
@@ -59,7 +67,7 @@ class CurationConfig(Config):
 
     def files(self) -> tuple[str, ...]:
         """What the configuration reads besides the sources."""
-        named = (self.banned_words, self.quality_model, *self.decontamination.sets)
+        named = (*(getattr(self, name) for name in FILE_KEYS), *self.decontamination.sets)
         return tuple(path for path in named if path is not None)
 
     @field_validator("rules")
@@ -70,3 +78,10 @@ class CurationConfig(Config):
         except ConfigError as error:
             raise ValueError(error.sentence()) from None
         return rules
+
+    @model_validator(mode="after")
+    def _measurable(self) -> Self:
+        bounded = [name for name in ("min_perplexity", "max_perplexity") if self.rules.get(name) is not None]
+        if bounded and self.perplexity_model is None:
+            raise ValueError(f"the rule {bounded[0]} needs a perplexity_model (train one: curate perplexity)")
+        return self

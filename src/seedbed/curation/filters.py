@@ -62,6 +62,7 @@ SCORES = {
     "c4_lorem_ipsum": "lines with 'lorem ipsum'",
     "c4_curly_brackets": "lines with '{'",
     "dclm_removed_word_share": "words in lines that were dropped / words",
+    "perplexity": "exp of the mean cost of a character in nats under the n-gram model of perplexity_model",
 }
 SCORE_NAMES = tuple(SCORES)
 _COLUMN = {name: column for column, name in enumerate(SCORE_NAMES)}

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.errors import DataError
+from .addresses import AddressList, address_of
 from .config import CurationConfig
 from .decontamination import Decontaminator
 from .dedup import text_digest
 from .documents import Document, Piece, Rejection, reject, row_of_document, row_of_rejection
 from .filters import SCORE_NAMES, Broken, Measured, decide, measure, rules_of
 from .language import detect_language
+from .perplexity import PerplexityModel
 from .pii import mask_personal_data
 from .presets import preset_named
 from .quality import QualityModel
@@ -90,7 +92,9 @@ class Judge:
         self._config, self._lines, self._threads = config, preset.lines, threads
         self._rules = rules_of(config.preset, config.rules)
         self._kinds = config.personal_data.resolve(preset.personal_data)
-        self._banned = _read_words(config.banned_words) if config.banned_words else None
+        self._banned = WordList(_read_lines(config.banned_words)) if config.banned_words else None
+        self._addresses = AddressList(_read_lines(config.banned_addresses)) if config.banned_addresses else None
+        self._perplexity = PerplexityModel.load(config.perplexity_model) if config.perplexity_model else None
         self._quality = QualityModel.load(config.quality_model) if config.quality_model else None
         self._evaluation = Decontaminator.open(config.decontamination)
 
@@ -111,7 +115,10 @@ class Judge:
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def _measure(self, documents: Sequence[Document]) -> Measured:
-        return measure([document.text for document in documents], self._lines, self._threads)
+        measured = measure([document.text for document in documents], self._lines, self._threads)
+        if self._perplexity is not None:
+            measured.scores[:, SCORE_NAMES.index("perplexity")] = self._perplexity.perplexities(measured.texts)
+        return measured
 
     def _verdicts(self, documents: Sequence[Document], measured: Measured) -> Iterator[dict[str, Any]]:
         decided = decide(measured.scores, self._rules)
@@ -133,6 +140,9 @@ class Judge:
         """What the rules that come before exact duplicates say."""
         if not document.text.strip():
             return reject(document, "empty", "no text is left")
+        listed = self._addresses.find(address_of(document.metadata)) if self._addresses else None
+        if listed is not None:
+            return reject(document, "banned_address", f"'{listed}' is on the list of addresses")
         if broken is not None:
             return reject(document, broken.rule, broken.detail, broken.value, broken.bound)
         if not text:
@@ -182,8 +192,8 @@ def _fault(rejection: Rejection) -> dict[str, Any]:
     return {**row_of_rejection(rejection), "measured": False}
 
 
-def _read_words(path: str) -> WordList:
+def _read_lines(path: str) -> list[str]:
     try:
-        return WordList(Path(path).read_text(encoding="utf-8").splitlines())
+        return Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"this word list cannot be read ({error})", where=path) from None
+        raise DataError(f"this list cannot be read ({error})", where=path) from None

@@ -8,6 +8,7 @@ from . import extraction
 from .blobs import ReadingConfig
 from .decoding import Undecodable, decode_html
 from .documents import EXCERPT_CHARACTERS, Document, Piece, Rejection
+from .page_process import PageCrashError, PageTimeError, html_in_time
 
 
 def page_document(
@@ -20,7 +21,7 @@ def page_document(
     charset: str | None = None,
     plain: bool = False,
 ) -> Piece:
-    """The document that a page is, or why it is none. Size and depth are bounded, and with them time.
+    """The document that a page is, or why it is none. Size, depth and time are bounded.
 
     Args:
         data: up to one byte more than `max_document_bytes`.
@@ -43,7 +44,14 @@ def page_document(
     if depth > extraction.MAX_NESTING:
         excerpt, detail = page[:EXCERPT_CHARACTERS], "elements nested deeper than a page has them"
         return Rejection(id, source, excerpt, "too_deep", detail, depth, extraction.MAX_NESTING)
-    found, text = extraction.html(page)
+    excerpt = page[:EXCERPT_CHARACTERS]
+    try:
+        found, text = html_in_time(page, config.max_page_seconds)
+    except PageTimeError:
+        detail = "its extraction takes longer than max_page_seconds"
+        return Rejection(id, source, excerpt, "too_slow", detail, None, config.max_page_seconds)
+    except PageCrashError as error:
+        return Rejection(id, source, excerpt, "parser_crash", f"the HTML parser crashed ({error})")
     return Document(id, text, found or title, source)
 
 

@@ -33,7 +33,7 @@ _BATCH = 512
 # Steps that come after all documents were judged: what they drop has an order of its own.
 _LATE = ("repeated text", "near-duplicates", "mixture")
 # What reading and cutting did cannot be done anew from their results.
-_FIXED = ("reading", "max_document_characters", "repeated_substring_bytes")
+_FIXED = ("reading", "max_document_characters", "repeated_substring_bytes", "perplexity_model")
 
 
 def redecide_corpus(corpus: str | Path, out: str | Path, **changes: Any) -> Artifact:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ConfigError, DataError, FormatError, ResourceError, SeedbedError, disk_errors
-from .config import CurationConfig
+from .config import FILE_KEYS, CurationConfig
 from .documents import Document, Pieces, Rejection
 from .judge import Judge, batches_of, judged_schema
 from .normalize import normalize
@@ -29,7 +29,7 @@ def task_of(config: CurationConfig, parts: Path, threads: int) -> str:
     in other folders."""
     sets = tuple(map(os.path.abspath, config.decontamination.sets))
     absolute: dict[str, Any] = {"decontamination": config.decontamination.model_copy(update={"sets": sets})}
-    for name in ("banned_words", "quality_model"):
+    for name in FILE_KEYS:
         if (path := getattr(config, name)) is not None:
             absolute[name] = os.path.abspath(path)
     settings = config.model_copy(update=absolute).model_dump(mode="json")

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from seedbed.evaluation.ngram import NGramModel, _discounts
+from seedbed.models.ngram import NGramModel, _discounts
 
 _VOCABULARY = 7
 
@@ -65,3 +65,12 @@ def test_distributions_sum_to_one() -> None:
     for context in itertools.product(range(_VOCABULARY), repeat=2):
         total = sum(model.probabilities(np.array([*context, token]))[-1] for token in range(_VOCABULARY))
         assert total == pytest.approx(1.0, abs=1e-12)
+
+
+def test_arrays_hold_all_of_it() -> None:
+    model, stream = NGramModel(_stream(3, 500), _VOCABULARY, 0, order=3), _stream(4, 100)
+    arrays = model.arrays()
+    again = NGramModel.from_arrays(arrays)
+    np.testing.assert_array_equal(again.probabilities(stream), model.probabilities(stream))
+    with pytest.raises(ValueError, match="order 2 does not fit"):
+        NGramModel.from_arrays({**arrays, "backoff1": arrays["backoff1"][:-1]})
