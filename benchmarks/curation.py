@@ -9,7 +9,8 @@ Speeds are of one thread. Rounds are interleaved and ratios are taken within a r
 - signatures: 112 permutations of runs of five words, from texts. rensa and datasketch take runs made by Python, whose
   making counts, and once more without it.
 - near: texts to clusters. rensa's pairs are not verified; ours are.
-- extraction: main text of the pages of two crawls, beside trafilatura; there is no truth to compare either with.
+- extraction: main text of the pages of two crawls, beside trafilatura, by speed; and on pages whose main text is known
+  (gold_pages) by F1 as well, trafilatura also with its other settings.
 - warc: the whole of FineWeb's recipe, but for its language model, on the same crawls. datatrove reads them with our
   library, as its own is not at hand.
 - languages: how often the language of a text is found, by language and length.
@@ -34,6 +35,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import texts as corpora
+from benchmarks.gold_pages import GoldPage, f1, gold_pages
 from benchmarks.measuring import circumstances, grown_by, interleaved, ratios, spread, write_results
 from seedbed import _native
 from seedbed.core.console import show, table
@@ -290,12 +292,37 @@ def pages() -> list[str]:
 
 
 def extraction(rounds: int) -> list[dict[str, Any]]:
-    html = pages()
-    works: dict[str, Callable[[], object]] = {"seedbed": lambda: [html_text(page) for page in html]}
+    crawled, gold = pages(), gold_pages(documents(4), 12)
+    rows = []
+    for name, html in (("two crawls", crawled), ("known", [one.page for one in gold])):
+        works: dict[str, Callable[[], object]] = {"seedbed": lambda html=html: [html_text(page) for page in html]}
+        if find_spec("trafilatura"):
+            works["trafilatura"] = lambda html=html: [_trafilatura(page) for page in html]
+        found = compare(works, corpora.size_of(html) / 1e6, len(html), rounds)
+        print_rows(f"Main text of {len(html)} pages: {name}", found)
+        rows += [{"pages": name, **row} for row in found]
+    return [*rows, *_extraction_quality(gold)]
+
+
+def _extraction_quality(gold: Sequence[GoldPage]) -> list[dict[str, Any]]:
+    extractors: dict[str, Callable[[str], str]] = {"seedbed": lambda page: html_text(page)[1]}
     if find_spec("trafilatura"):
-        works["trafilatura"] = lambda: [_trafilatura(page) for page in html]
-    rows = compare(works, corpora.size_of(html) / 1e6, len(html), rounds)
-    print_rows(f"Main text of {len(html)} pages", rows)
+        from trafilatura import extract
+
+        extractors["trafilatura, as datatrove calls it"] = _trafilatura
+        extractors["trafilatura, its defaults"] = lambda page: extract(page) or ""
+        extractors["trafilatura, favor_recall"] = lambda page: extract(page, favor_recall=True) or ""
+    rows = []
+    for name, extractor in extractors.items():
+        by_layout: dict[str, list[float]] = {}
+        for one in gold:
+            by_layout.setdefault(one.layout, []).append(f1(extractor(one.page), one.text))
+        means = {layout: statistics.mean(values) for layout, values in by_layout.items()}
+        rows.append(
+            {"library": name, "F1": f"{statistics.mean(means.values()):.3f}"}
+            | {layout: f"{mean:.3f}" for layout, mean in means.items()}
+        )
+    print_rows(f"F1 of runs of four words on {len(gold)} pages of known main text, by layout", rows)
     return rows
 
 

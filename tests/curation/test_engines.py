@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from seedbed.core.artifacts import open_artifact
-from seedbed.core.errors import ResourceError
-from seedbed.curation import engines, pipeline, units
+from seedbed.core.errors import ConfigError, ResourceError
+from seedbed.curation import engines, pipeline, redecide_corpus, shuffling, units
 from seedbed.curation.blobs import ReadingConfig
 from seedbed.curation.documents import Document
 from seedbed.curation.parts import finished_parts
@@ -137,3 +137,22 @@ def _killed(task: str, unit: str) -> str:
 
     os.kill(os.getpid(), signal.SIGKILL)
     return ""
+
+
+def test_a_shuffled_corpus_has_one_order(docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shuffling, "_BUCKET_CHARACTERS", 20_000)
+    straight = curate(docs, tmp_path / "straight", deduplicate=False, **_OPTIONS).corpus
+    report = curate(docs, tmp_path / "shuffled", shuffle=True, deduplicate=False, **_OPTIONS)
+    order, before = [list(corpus.rows("train")) for corpus in (report.corpus, straight)]
+    assert order != before
+    assert sorted(row["id"] for row in order) == sorted(row["id"] for row in before)
+    places = {row["id"]: place for place, row in enumerate(before)}
+    moved = [abs(places[row["id"]] - place) for place, row in enumerate(order)]
+    assert sum(moved) / len(moved) == pytest.approx(len(moved) / 3, rel=0.25)  # as of a uniform permutation
+    # Sources in another order are other ids of the same texts.
+    for number, path in enumerate(sorted(docs.iterdir(), reverse=True)):
+        path.rename(path.with_name(f"{number:03d}{path.suffix}"))
+    again = curate(docs, tmp_path / "again", shuffle=True, deduplicate=False, **_OPTIONS).corpus
+    assert list(again.texts("train")) == [row["text"] for row in order]
+    with pytest.raises(ConfigError, match="shuffled order"):
+        redecide_corpus(report.path, tmp_path / "anew")

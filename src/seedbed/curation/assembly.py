@@ -5,6 +5,7 @@ Rows pass as Arrow tables, several times, from files; what stays in memory are a
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from .judge import DIGEST_BYTES
 from .mixing import taken
 from .near_duplicates import Clusters, Parameters, Signatures, find_clusters
 from .presets import preset_named
+from .shuffling import ShuffledWriter
 from .splits import assign_splits
 from .spool import Spool, rejected_rows, without_repeats
 from .storage import CLUSTER_COLUMNS, CORPUS_COLUMNS, REJECTED_COLUMNS, SCORE_COLUMNS, PartWriter
@@ -175,7 +177,13 @@ def _write_splits(
     names = spool.names() if dropped.any() else None
     writers = [PartWriter(workspace.path / name, CORPUS_COLUMNS) for name in SPLITS]
     at = 0
-    with writers[0], writers[1], writers[2]:
+    with contextlib.ExitStack() as stack:
+        for writer in writers:
+            stack.enter_context(writer)
+        shuffled = None
+        if config.shuffle:
+            buckets, characters = workspace.scratch / "spools" / "buckets", int(spool.lengths[split == 0].sum())
+            shuffled = stack.enter_context(ShuffledWriter(writers[0], buckets, CORPUS_COLUMNS, characters))
         for table in spool.tables():
             here = slice(at, at + table.num_rows)
             at += table.num_rows
@@ -190,9 +198,13 @@ def _write_splits(
                 details = ["left out of the mixture"] * rows.num_rows
                 drop(rejected_rows(rows, "mixture", details, [None] * rows.num_rows, bounds))
             for number, name in enumerate(SPLITS):
-                mine = table.filter((split[here] == number) & ~left_out[here])
+                chosen = (split[here] == number) & ~left_out[here]
+                mine = table.filter(chosen)
                 if mine.num_rows:
-                    writers[number].add_table(mine)
+                    if shuffled is not None and number == 0:
+                        shuffled.add_table(mine, spool.draws[here][chosen])
+                    else:
+                        writers[number].add_table(mine)
                     account.keep(name, mine)
     if names is not None:
         names.close()

@@ -39,6 +39,8 @@ class CurationConfig(Config):
         decontamination: evaluation sets whose items must not be in the corpus.
         personal_data: what is masked, or drops its document.
         mixing: how much of each source or language the training split takes.
+        shuffle: whether the training split is in a random order, the same for any order of the sources. A shuffled
+            corpus cannot be decided anew, so shuffle last: `curate redecide CORPUS -o shuffle=true`.
         max_document_characters: longer documents are cut into sections; null keeps them whole.
         reading: how sources are read.
         split: how documents are divided. Sections are divided one by one, so that one long file gives all three
@@ -61,6 +63,7 @@ class CurationConfig(Config):
     decontamination: DecontaminationConfig = DecontaminationConfig()
     personal_data: PersonalDataConfig = PersonalDataConfig()
     mixing: MixingConfig = MixingConfig()
+    shuffle: bool = False
     max_document_characters: int | None = Field(default=20_000, ge=200)
     reading: ReadingConfig = ReadingConfig()
     split: SplitConfig = SplitConfig()

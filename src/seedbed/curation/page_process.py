@@ -16,7 +16,7 @@ import signal
 import struct
 import subprocess
 import sys
-from typing import BinaryIO
+from typing import IO
 
 from . import extraction
 
@@ -76,13 +76,13 @@ def _serve() -> None:
         _write(sys.stdout.buffer, json.dumps(extraction.html(page)).encode())
 
 
-def _write(stream: BinaryIO, data: bytes) -> None:
+def _write(stream: IO[bytes], data: bytes) -> None:
     stream.write(_SIZE.pack(len(data)))
     stream.write(data)
     stream.flush()
 
 
-def _read(stream: BinaryIO) -> bytes:
+def _read(stream: IO[bytes]) -> bytes:
     head = stream.read(_SIZE.size)
     if len(head) < _SIZE.size:
         raise EOFError

@@ -61,6 +61,8 @@ def _check(before: CurationConfig, after: CurationConfig) -> None:
         changed.append("preset (it cleans lines in another way)")
     if before.repeated_substring_bytes is not None:
         changed.append("a corpus whose repeated substrings are gone")
+    if before.shuffle:
+        changed.append("a corpus in shuffled order")
     if changed:
         raise ConfigError(f"cannot be decided anew: {', '.join(changed)}", hint="Curate the sources again.")
 

@@ -33,10 +33,14 @@ class PartWriter:
 
     Args:
         compression: "zstd", or "lz4" for what is soon read again and removed.
+        held_characters: text that is held in memory before it is written; None is the usual.
     """
 
-    def __init__(self, folder: Path, columns: Sequence[str], compression: str = "zstd") -> None:
+    def __init__(
+        self, folder: Path, columns: Sequence[str], compression: str = "zstd", held_characters: int | None = None
+    ) -> None:
         self._folder, self._columns, self._compression = folder, tuple(columns), compression
+        self._held_characters = held_characters or _GROUP_CHARACTERS
         self._rows: list[Mapping[str, Any]] = []
         self._tables: list[pa.Table] = []
         self._group_rows = self._group_characters = self._part_characters = self._parts = 0
@@ -60,7 +64,7 @@ class PartWriter:
     def _count(self, rows: int, characters: int) -> None:
         self._group_rows += rows
         self._group_characters += characters
-        if self._group_rows >= _GROUP_ROWS or self._group_characters >= _GROUP_CHARACTERS:
+        if self._group_rows >= _GROUP_ROWS or self._group_characters >= self._held_characters:
             self._flush()
 
     def _gather_rows(self) -> None:
