@@ -8,7 +8,7 @@ Speeds are of one thread. Rounds are interleaved and ratios are taken within a r
   tokenizer, where that is installed) and with words between white space, which are ours.
 - signatures: 112 permutations of runs of five words, from texts. rensa and datasketch take runs made by Python, whose
   making counts, and once more without it.
-- near: texts to clusters. rensa's pairs are not verified; ours are.
+- near: texts to clusters. The pairs of rensa and of datatrove, whose four steps work through files, are not verified.
 - extraction: main text of the pages of two crawls, beside trafilatura, by speed; and on pages whose main text is known
   (gold_pages) by F1 as well, trafilatura also with its other settings.
 - warc: the whole of FineWeb's recipe, but for its language model, on the same crawls. datatrove reads them with our
@@ -23,7 +23,6 @@ import argparse
 import gzip
 import io
 import random
-import re
 import statistics
 import tempfile
 import zipfile
@@ -35,6 +34,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks import texts as corpora
+from benchmarks.curation_peers import (
+    datatrove_clusters,
+    datatrove_rules,
+    datatrove_signatures,
+    rensa_clusters,
+    runs_of,
+    trafilatura_text,
+)
 from benchmarks.gold_pages import GoldPage, f1, gold_pages
 from benchmarks.measuring import circumstances, grown_by, interleaved, ratios, spread, write_results
 from seedbed import _native
@@ -51,7 +58,6 @@ from seedbed.curation.presets import PRESETS
 from seedbed.curation.sources import read_sources
 
 PERMUTATIONS = 112
-_WORD = re.compile(r"[^\W_]+")
 
 
 def documents(most_megabytes: float, size: int = 3000) -> list[str]:
@@ -88,49 +94,10 @@ def rules(rounds: int) -> list[dict[str, Any]]:
     }
     for name, words in {"datatrove, words between white space": False, "datatrove, its own words": True}.items():
         if find_spec("datatrove") and (not words or find_spec("spacy")):
-            works[name] = _datatrove_rules(texts, own_words=words)
+            works[name] = datatrove_rules(texts, own_words=words)
     rows = compare(works, size, len(texts), rounds)
     print_rows("Gopher + C4 + FineWeb rules", rows)
     return rows
-
-
-def _datatrove_rules(texts: list[str], own_words: bool) -> Callable[[], object]:
-    from datatrove.data import Document
-    from datatrove.pipeline import filters
-    from datatrove.pipeline.filters import (
-        c4_filters,
-        fineweb_quality_filter,
-        gopher_quality_filter,
-        gopher_repetition_filter,
-    )
-    from datatrove.utils import text as own
-
-    steps = [
-        filters.GopherRepetitionFilter(),
-        filters.GopherQualityFilter(),
-        filters.C4QualityFilter(filter_no_terminal_punct=False),
-        filters.FineWebQualityFilter(),
-    ]
-    modules = (gopher_quality_filter, gopher_repetition_filter, fineweb_quality_filter)
-
-    def work() -> None:
-        for module in modules:
-            module.split_into_words = own.split_into_words if own_words else lambda text, language: text.split()
-        c4_filters.split_into_sentences = own.split_into_sentences if own_words else lambda text, language: [text]
-        for text in texts:
-            document = Document(text=text, id="")
-            all(step.filter(document) is True for step in steps)
-
-    return work
-
-
-def runs_of(texts: Sequence[str]) -> list[list[str]]:
-    """Runs of five words as Python makes them."""
-    found = []
-    for text in texts:
-        words = _WORD.findall(text.lower())
-        found.append([" ".join(words[i : i + 5]) for i in range(max(1, len(words) - 4))])
-    return found
 
 
 def signatures(rounds: int) -> list[dict[str, Any]]:
@@ -150,34 +117,10 @@ def signatures(rounds: int) -> list[dict[str, Any]]:
             MinHash.generator(([run.encode() for run in runs] for runs in runs_of(texts)), num_perm=PERMUTATIONS)
         )
     if find_spec("datatrove"):
-        works["datatrove, words between white space"] = _datatrove_signatures(texts)
+        works["datatrove, words between white space"] = datatrove_signatures(texts)
     rows = compare(works, size, len(texts), rounds)
     print_rows(f"MinHash signatures, {PERMUTATIONS} permutations", rows)
     return rows
-
-
-def _datatrove_signatures(texts: list[str]) -> Callable[[], object]:
-    from datatrove.pipeline.dedup import minhash
-    from datatrove.utils.hashing import HashConfig
-
-    class Words:
-        @staticmethod
-        def word_tokenize(text: str) -> list[str]:
-            return text.split()
-
-    with tempfile.TemporaryDirectory() as folder:
-        load, minhash.load_word_tokenizer = minhash.load_word_tokenizer, lambda language: Words()
-        # SHA-1 as FineWeb used it; its default needs an older xxhash than the one here.
-        step = minhash.MinhashDedupSignature(folder, minhash.MinhashConfig(hash_config=HashConfig(hash_fc="sha1")))
-        minhash.load_word_tokenizer = load
-
-    def work() -> None:
-        for text in texts:
-            shingles = step.get_shingles(text)
-            if shingles.size:
-                step.get_signature(shingles)
-
-    return work
 
 
 def copies(count: int) -> list[str]:
@@ -209,32 +152,20 @@ def near(rounds: int, count: int) -> list[dict[str, Any]]:
 
     works: dict[str, Callable[[], object]] = {"seedbed": ours}
     if find_spec("rensa"):
-        works["rensa and union-find"] = lambda: found.update(rensa=_rensa_clusters(texts, parameters))
-    rows = compare(works, size, count, rounds)
+        works["rensa and union-find"] = lambda: found.update(rensa=rensa_clusters(texts, parameters))
+    if find_spec("datatrove"):
+        works["datatrove, words between white space"] = lambda: found.update(datatrove=datatrove_clusters(texts))
+    grown: dict[str, float] = {}
+
+    def noted(name: str, work: Callable[[], object]) -> Callable[[], object]:
+        return lambda: grown.update({name: grown_by(work)})
+
+    rows = compare({name: noted(name, work) for name, work in works.items()}, size, count, rounds)
     for row in rows:
-        row["grown_megabytes"] = round(grown_by(works[row["library"]]))
+        row["grown_megabytes"] = round(grown[row["library"]])
     print_rows(f"Near-duplicates of {count:,} documents, texts to clusters", rows)
     show(f"dropped: {found}")
     return rows
-
-
-def _rensa_clusters(texts: list[str], parameters: Parameters) -> int:
-    from rensa import RMinHash, RMinHashLSH
-
-    hashes = RMinHash.from_token_sets(runs_of(texts), parameters.permutations, 0)
-    index = RMinHashLSH(threshold=parameters.similarity, num_perm=parameters.permutations, num_bands=parameters.bands)
-    index.insert_pairs(list(enumerate(hashes)))
-    parents = list(range(len(texts)))
-
-    def root(i: int) -> int:
-        while parents[i] != i:
-            parents[i] = i = parents[parents[i]]
-        return i
-
-    for i, others in enumerate(index.query_all(hashes)):
-        for j in others:
-            parents[max(root(i), root(j))] = min(root(i), root(j))
-    return sum(root(i) != i for i in range(len(texts)))
 
 
 def recall() -> list[dict[str, Any]]:
@@ -297,7 +228,7 @@ def extraction(rounds: int) -> list[dict[str, Any]]:
     for name, html in (("two crawls", crawled), ("known", [one.page for one in gold])):
         works: dict[str, Callable[[], object]] = {"seedbed": lambda html=html: [html_text(page) for page in html]}
         if find_spec("trafilatura"):
-            works["trafilatura"] = lambda html=html: [_trafilatura(page) for page in html]
+            works["trafilatura"] = lambda html=html: [trafilatura_text(page) for page in html]
         found = compare(works, corpora.size_of(html) / 1e6, len(html), rounds)
         print_rows(f"Main text of {len(html)} pages: {name}", found)
         rows += [{"pages": name, **row} for row in found]
@@ -309,7 +240,7 @@ def _extraction_quality(gold: Sequence[GoldPage]) -> list[dict[str, Any]]:
     if find_spec("trafilatura"):
         from trafilatura import extract
 
-        extractors["trafilatura, as datatrove calls it"] = _trafilatura
+        extractors["trafilatura, as datatrove calls it"] = trafilatura_text
         extractors["trafilatura, its defaults"] = lambda page: extract(page) or ""
         extractors["trafilatura, favor_recall"] = lambda page: extract(page, favor_recall=True) or ""
     rows = []
@@ -324,13 +255,6 @@ def _extraction_quality(gold: Sequence[GoldPage]) -> list[dict[str, Any]]:
         )
     print_rows(f"F1 of runs of four words on {len(gold)} pages of known main text, by layout", rows)
     return rows
-
-
-def _trafilatura(page: str) -> str:
-    """As datatrove calls it."""
-    from trafilatura import extract
-
-    return extract(page, favor_precision=True, include_comments=False, deduplicate=True) or ""
 
 
 def warc(rounds: int) -> list[dict[str, Any]]:
@@ -349,9 +273,9 @@ def warc(rounds: int) -> list[dict[str, Any]]:
     if all(map(find_spec, ("datatrove", "trafilatura", "spacy"))):
 
         def theirs() -> None:
-            texts = [text for page in pages() if (text := _trafilatura(page))]
-            _datatrove_rules(texts, own_words=True)()
-            _datatrove_signatures(texts)()
+            texts = [text for page in pages() if (text := trafilatura_text(page))]
+            datatrove_rules(texts, own_words=True)()
+            datatrove_signatures(texts)()
 
         works["datatrove"] = theirs
     rows = compare(works, size, len(pages()), rounds)

@@ -38,12 +38,12 @@ def nesting(page: str) -> int:
 
 
 def html(page: str) -> tuple[str, str]:
-    """(title, main text) of an HTML page by resiliparse; all its text where no main text is found."""
+    """(title, main text) of an HTML page by resiliparse, without its comments; all its text where none is found."""
     from resiliparse.extract.html2text import extract_plain_text
     from resiliparse.parse.html import HTMLTree
 
     tree = HTMLTree.parse(page)
-    text = extract_plain_text(tree, main_content=True, skip_elements=_PERMALINKS)
+    text = extract_plain_text(tree, main_content=True, comments=False, skip_elements=_PERMALINKS)
     if len(text.strip()) < _SHORT:
         text = max(text, extract_plain_text(tree, main_content=False, skip_elements=_PERMALINKS), key=len)
     title = _line(tree.title)
