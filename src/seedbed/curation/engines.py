@@ -5,11 +5,14 @@ Daft has a runner for one machine too. It is not used: see docs/log.md.
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 from ..core.errors import ConfigError, ResourceError
 from .work import judge_unit
@@ -17,6 +20,7 @@ from .work import judge_unit
 ENGINES = ("local", "ray")
 # Below this, starting processes takes longer than the work.
 _ALONE_BYTES = 24 << 20
+_WORKER = f"from {__name__} import serve; serve()"
 
 
 def processes_for(engine: str, workers: int, units: int, size: int) -> int:
@@ -27,7 +31,7 @@ def processes_for(engine: str, workers: int, units: int, size: int) -> int:
 
 
 def judge_units(engine: str, task: str, units: Sequence[str], processes: int) -> Iterator[str]:
-    """The answers of work.judge_unit for units (JSON), in the order in which they end.
+    """The answers of work.judge_unit for units (JSON), in any order.
 
     Raises:
         ConfigError: the engine's package is not installed.
@@ -44,25 +48,55 @@ def judge_units(engine: str, task: str, units: Sequence[str], processes: int) ->
 
 
 def _in_processes(task: str, units: Sequence[str], processes: int) -> Iterator[str]:
-    left = iter(units)
-    # A fork of a process with threads may hang; new interpreters do not.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        running: set[Future[str]] = set()
+    """By interpreters of their own: a fork of a process with threads may hang, and the way in which multiprocessing starts
+    new ones would run the user's script again."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        for _ in range(processes)
+    ]
+    free: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
+    for worker in workers:
+        free.put(worker)
+
+    def ask(unit: str) -> str:
+        worker = free.get()
+        assert worker.stdin is not None
+        assert worker.stdout is not None
         try:
-            while True:
-                while len(running) < 2 * processes and (unit := next(left, None)) is not None:
-                    running.add(pool.submit(judge_unit, task, unit))
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (one.result() for one in done)
-        except BrokenProcessPool:
+            worker.stdin.write(json.dumps([task, unit]) + "\n")
+            worker.stdin.flush()
+            answer = worker.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        free.put(worker)
+        if not answer.endswith("\n"):
             raise ResourceError(
                 "a worker process died (killed, or out of memory)",
                 hint="Give the same command again, perhaps with fewer --workers: it goes on where it stopped.",
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+            )
+        return answer
+
+    pool = ThreadPoolExecutor(processes)
+    try:
+        yield from pool.map(ask, units)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+def serve() -> None:
+    """What a worker runs: units come in as lines, answers go out as lines, until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it is interrupted, and ends it
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    for line in sys.stdin:
+        answers.write(judge_unit(*json.loads(line)) + "\n")
+        answers.flush()
 
 
 def _on_ray(task: str, units: Sequence[str]) -> Iterator[str]:
