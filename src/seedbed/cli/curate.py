@@ -46,10 +46,12 @@ def _options(preset: str | None, overrides: list[str] | None) -> dict[str, Any]:
 
 def _write_page(corpus: Path) -> None:
     from ..core.console import show
+    from ..core.errors import disk_errors
     from ..reports.curation_page import write_curation_report
 
     page = corpus.with_name(f"{corpus.name}-report.html")
-    write_curation_report(corpus, page)
+    with disk_errors(page):
+        write_curation_report(corpus, page)
     show(f"Report: {page}", style="bold")
 
 

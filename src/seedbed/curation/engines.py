@@ -48,8 +48,8 @@ def judge_units(engine: str, task: str, units: Sequence[str], processes: int) ->
 
 
 def _in_processes(task: str, units: Sequence[str], processes: int) -> Iterator[str]:
-    """By interpreters of their own: a fork of a process with threads may hang, and multiprocessing's spawn would run the
-    user's script again."""
+    """By interpreters of their own: a fork of a process with threads may hang, and multiprocessing's spawn would run
+    the user's script again."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     workers = [
         subprocess.Popen(
