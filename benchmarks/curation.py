@@ -226,13 +226,17 @@ def extraction(rounds: int) -> list[dict[str, Any]]:
     crawled, gold = pages(), gold_pages(documents(4), 12)
     rows = []
     for name, html in (("two crawls", crawled), ("known", [one.page for one in gold])):
-        works: dict[str, Callable[[], object]] = {"seedbed": lambda html=html: [html_text(page) for page in html]}
+        works: dict[str, Callable[[], object]] = {"seedbed": _each(html_text, html)}
         if find_spec("trafilatura"):
-            works["trafilatura"] = lambda html=html: [trafilatura_text(page) for page in html]
+            works["trafilatura"] = _each(trafilatura_text, html)
         found = compare(works, corpora.size_of(html) / 1e6, len(html), rounds)
         print_rows(f"Main text of {len(html)} pages: {name}", found)
         rows += [{"pages": name, **row} for row in found]
     return [*rows, *_extraction_quality(gold)]
+
+
+def _each(work: Callable[[str], object], texts: Sequence[str]) -> Callable[[], object]:
+    return lambda: [work(text) for text in texts]
 
 
 def _extraction_quality(gold: Sequence[GoldPage]) -> list[dict[str, Any]]:
