@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .core import processes
 from .core.artifacts import (
     Artifact,
+    Changed,
     Workspace,
     build_artifact,
     fingerprint_folder,
@@ -26,6 +28,7 @@ from .core.config import Config
 from .core.console import show
 from .core.devices import best_device, set_threads
 from .core.errors import ConfigError, disk_errors
+from .core.processes import is_first
 from .recipes import ForecastConfig, Recipe, load_recipe
 from .run import RUN_FILE, Run, recall
 
@@ -44,6 +47,7 @@ class Road:
     recipe: Recipe
     sources: tuple[str, ...]
     path: Path
+    changed: Changed = "refuse"  # what to do with the checkpoints of an interrupted run of other settings
 
     def artifact(self, name: str) -> Artifact:
         return open_artifact(self.path / name, name)
@@ -60,7 +64,9 @@ class Road:
         set_threads(self.recipe.threads)
         skipped: list[Artifact] = []
         named = {one: self.artifact(one) for one in inputs} | fingerprints
-        artifact = build_artifact(self.path / name, name, config, named, produce, on_skip=skipped.append)
+        artifact = build_artifact(
+            self.path / name, name, config, named, produce, on_skip=skipped.append, changed=self.changed
+        )
         if skipped:
             show(f"{name}: nothing changed", style="dim")
         else:
@@ -171,6 +177,7 @@ def pretrain(road: Road) -> Artifact:
     from .scaling.ledger import record_forecast, record_score
     from .training import NextToken, Trainer
     from .training.memory import require_memory
+    from .training.parallelism import Parallel
 
     config = road.recipe.pretraining
 
@@ -183,6 +190,7 @@ def pretrain(road: Road) -> Artifact:
         )
         if best_device().type == "cpu":
             require_memory(shape, config.training)
+        parallel = Parallel(road.recipe.parallel, best_device().type)
         model = Decoder(shape, torch_generator(config.training.seed, "weights")).to(best_device())
         batches: Batches[Batch] = PackedBatches(
             train, config.training.batch_size, config.context_length, config.training.seed,
@@ -196,8 +204,12 @@ def pretrain(road: Road) -> Artifact:
             evaluate=lambda trained: _validation(
                 likelihood(trained, validation, config.context_length, max_tokens=config.evaluation_tokens)
             ),
+            parallel=parallel, accept_changes=work.accept_changes,
         )  # fmt: skip
         result = trainer.run()
+        model = parallel.gather(model, lambda: Decoder(shape))
+        if not is_first():
+            return {}
         save_model(model.cpu(), work.path, tokenizer)
         work.measurements |= result.measurements
         ngram = NGramModel(train.tokens, train.vocab_size, train.end_of_text_id, config.ngram_order)
@@ -223,6 +235,8 @@ def pretrain(road: Road) -> Artifact:
 
     # The forecast is an input: it stands in the ledger before the main run starts.
     artifact = road.build("base", config, ("tokens", "tokenizer", "forecast"), produce)
+    if not is_first():
+        return artifact
     entry = record_forecast(road.path / LEDGER, _ledger_entry(road.artifact("forecast")))
     record_score(road.path / LEDGER, entry, artifact.metrics["validation_loss"])
     return artifact
@@ -321,6 +335,8 @@ def grow(
     recipe: str | Path | Mapping[str, Any] = "demo",
     out: str | Path = "runs/run",
     overrides: Mapping[str, Any] | None = None,
+    *,
+    changed: Changed = "refuse",
 ) -> Run:
     """Walk the whole road from `sources` to `out`; stages that are done are skipped, stages under way are resumed.
 
@@ -328,8 +344,10 @@ def grow(
         sources: folders and files; "--python-docs" is the documentation inside this Python.
         recipe: a name (demo, laptop, gpu), a YAML file or a mapping.
         overrides: dotted keys on top of the recipe, `{"pretraining.training.steps": 200}`.
+        changed: what to do with checkpoints of an interrupted run of other settings: "refuse", "restart", "continue".
     """
-    road = Road(load_recipe(recipe, overrides), tuple(str(one) for one in sources), Path(out))
+    _require_one_process("the whole road")
+    road = Road(load_recipe(recipe, overrides), tuple(str(one) for one in sources), Path(out), changed)
     _remember(road)
     for stage in STAGES.values():
         stage(road)
@@ -337,14 +355,27 @@ def grow(
 
 
 def run_stage(
-    name: str, run: str | Path, recipe: str | None = None, overrides: Mapping[str, Any] | None = None
-) -> Artifact:
+    name: str, run: str | Path, recipe: str | None = None, overrides: Mapping[str, Any] | None = None,
+    *, changed: Changed = "refuse",
+) -> Artifact:  # fmt: skip
     """One stage of a run that `grow` (or an earlier stage) began, with the run's recipe unless another is named."""
     if name not in STAGES:
         raise ConfigError(f"there is no stage '{name}'", hint=f"There are: {', '.join(STAGES)}.")
     remembered = recall(Path(run))
-    road = Road(load_recipe(recipe or remembered["recipe"], overrides), tuple(remembered["sources"]), Path(run))
-    return STAGES[name](road)
+    if name != "base":
+        _require_one_process(f"the stage '{name}'")
+    recipe_now = load_recipe(recipe or remembered["recipe"], overrides)
+    artifact = STAGES[name](Road(recipe_now, tuple(remembered["sources"]), Path(run), changed))
+    processes.leave()
+    return artifact
+
+
+def _require_one_process(what: str) -> None:
+    if processes.count() > 1:
+        raise ConfigError(
+            f"{what} runs in one process, and there are {processes.count()}",
+            hint="Start it without torchrun; pretrain with it.",
+        )
 
 
 def forecast_alone(

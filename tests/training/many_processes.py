@@ -26,7 +26,7 @@ from seedbed.core.randomness import torch_generator
 from seedbed.datasets.loader import PackedBatches
 from seedbed.models import Decoder, ModelConfig
 from seedbed.training import NextToken, Trainer, TrainerConfig
-from seedbed.training.parallelism import Parallel, ParallelConfig, whole
+from seedbed.training.parallelism import Parallel, ParallelConfig
 
 MODEL: dict[str, Any] = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "context_length": 16
@@ -64,7 +64,7 @@ def train(run: dict[str, Any], folder: Path) -> None:
         config, model, objective, batches, scratch=place, metrics_path=place / "metrics.jsonl", parallel=parallel,
         evaluate=evaluate,
     ).run()  # fmt: skip
-    gathered = {key: whole(one) for key, one in model.state_dict().items()}
+    gathered = parallel.gather(model, lambda: Decoder(shape)).state_dict()
     if processes.is_first():
         torch.save(gathered, folder / f"{run['name']}.pt")
 

@@ -25,10 +25,13 @@ _RUNS: list[dict[str, Any]] = [
     *({"name": name, "count": count, **changes} for name, (count, changes) in _SPREAD.items()),
     {"name": "adamw", "count": 1, "config": {"optimizer": "adamw"}},
     {"name": "adamw sharded", "count": 2, "parallel": {"shard": 2}, "config": {"optimizer": "adamw"}},
+    {"name": "mixture", "count": 1, "model": {"experts": 4, "experts_per_token": 2}},
+    {"name": "mixture spread", "count": 4, "parallel": {"expert": 2}, "model": {"experts": 4, "experts_per_token": 2}},
     {"name": "killed", "count": 2, "parallel": {"shard": 2}, "kill": [1, 5]},
     {"name": "on one", "count": 1, "resume": "killed"},
     {"name": "killed again", "count": 2, "parallel": {"tensor": 2}, "kill": [0, 5]},
     {"name": "on four", "count": 4, "parallel": {"data": 2, "shard": 2}, "resume": "killed again"},
+    {"name": "averaged", "count": 2, "config": {"ema_decay": 0.9}},
     {"name": "uneven", "count": 2, "config": {"batch_size": 1}},
 ]
 
@@ -62,8 +65,11 @@ def test_a_spread_model_learns_as_one_process_does(runs: tuple[Path, dict[str, l
     _require_equal(folder, name, "one")
 
 
-def test_adamw_is_sharded_too(runs: tuple[Path, dict[str, list[int]]]) -> None:
-    _require_equal(runs[0], "adamw sharded", "adamw")
+@pytest.mark.parametrize(("name", "other"), [("adamw sharded", "adamw"), ("mixture spread", "mixture")])
+def test_so_do_adamw_and_mixtures_of_experts(runs: tuple[Path, dict[str, list[int]]], name: str, other: str) -> None:
+    folder, statuses = runs
+    assert set(statuses[name]) == {0}, (folder / f"{name}.0.log").read_text()
+    _require_equal(folder, name, other)
 
 
 @pytest.mark.parametrize(("killed", "resumed", "dead"), [("killed", "on one", 1), ("killed again", "on four", 0)])
@@ -84,6 +90,10 @@ def test_what_cannot_be_is_refused(runs: tuple[Path, dict[str, list[int]]]) -> N
     folder, statuses = runs
     assert statuses["uneven"] == [1, 1]
     assert "batch_size: a batch cannot be cut for 2 processes" in (folder / "uneven.0.log").read_text()
+    assert statuses["averaged"] == [1, 1]
+    assert "ema_decay: in several processes only muon and adamw work" in (folder / "averaged.0.log").read_text()
     assert ParallelConfig(shard=2).filled(8).data == 4
+    with pytest.raises(ValueError, match="pipelines"):
+        ParallelConfig(pipeline=2)
     with pytest.raises(ConfigError, match="8 processes do not fill a grid of shard 3"):
         ParallelConfig(shard=3).filled(8)

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..core.console import error_console
 from ..core.errors import SeedbedError
+from ..core.processes import is_first, rank
 from . import (
     align,
     curate,
@@ -45,7 +46,8 @@ class _Commands(TyperGroup):
 
 
 def _fail(sentence: str, code: int) -> None:
-    error_console.print(sentence, style="red", markup=False, soft_wrap=True)
+    who = "" if is_first() else f"worker {rank()}: "
+    error_console.print(who + sentence, style="red", markup=False, soft_wrap=True)
     sys.exit(code)
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table as RichTable
@@ -36,6 +36,10 @@ OverridesOption = Annotated[
         "-o", "--override", metavar="KEY=VALUE", help="Set one key of the recipe; give it often.", show_default=False
     ),
 ]
+ChangedOption = Annotated[
+    Literal["refuse", "restart", "continue"],
+    typer.Option(help="What to do with checkpoints that an interrupted run of other settings left."),
+]
 
 # Of a stage that is also a group of commands.
 StageRunOption = Annotated[
@@ -58,7 +62,7 @@ _KEYS = {
     "tokenizer": ("tokenizer",),
     "tokens": ("threads",),
     "forecast": ("forecast", "pretraining"),
-    "pretrain": ("pretraining",),
+    "pretrain": ("pretraining", "parallel"),
     "finetune": ("finetuning",),
     "reward": ("reward",),
     "ppo": ("ppo",),
@@ -135,6 +139,7 @@ def grow(
         Path | None, typer.Option(help="The run's folder.", show_default="runs/ and the source's name")
     ] = None,
     overrides: OverridesOption = None,
+    changed: ChangedOption = "refuse",
 ) -> None:
     """Grow a language model and a search engine from text: the whole road, from files to the report.
 
@@ -144,7 +149,8 @@ def grow(
 
     listed = gather_sources(sources, python_docs)
     out = out or Path("runs") / default_name(listed)
-    run = run_the_road(listed, recipe=recipe, out=out, overrides=parse_overrides(overrides or []))
+    values = parse_overrides(overrides or [])
+    run = run_the_road(listed, recipe=recipe, out=out, overrides=values, changed=changed)
     drawn = RichTable(title="Key figures", title_justify="left", header_style="bold")
     drawn.add_column("figure")
     drawn.add_column("value", justify="right")
@@ -185,15 +191,18 @@ def default_name(sources: list[str]) -> str:
 
 def _stage(name: str) -> Any:
     def command(
-        run: Annotated[Path, typer.Option("--run", help="The run's folder; earlier stages must be there.")],
+        run: Annotated[Path, typer.Option("--run", "-r", help="The run's folder; earlier stages must be there.")],
         recipe: Annotated[
             str | None,
             typer.Option(help="demo, laptop, gpu or a YAML file.", show_default="the run's own"),
         ] = None,
         overrides: OverridesOption = None,
+        changed: ChangedOption = "refuse",
     ) -> None:
         from ..pipeline import run_stage
 
-        run_stage(_STAGE_OF.get(name, name), run, recipe=recipe, overrides=parse_overrides(overrides or []))
+        run_stage(
+            _STAGE_OF.get(name, name), run, recipe=recipe, overrides=parse_overrides(overrides or []), changed=changed
+        )
 
     return command

@@ -13,7 +13,7 @@ from .road import OverridesOption, PythonDocsOption, RecipeOption, SourcesArgume
 
 app = typer.Typer(help="Scaling laws: fit one to finished runs, and plan with it.", no_args_is_help=True)
 
-LawName = Literal["chinchilla", "data-constrained", "overfit", "kaplan", "isoflop", "envelope"]
+LawName = Literal["chinchilla", "data-constrained", "overfit", "kaplan", "isoflop", "envelope", "precision"]
 FitOption = Annotated[Path, typer.Option("--fit", help="A law that `seedbed scaling fit --out` wrote.")]
 ReportOption = Annotated[
     Path | None, typer.Option(help="Write a page and its charts into this folder.", show_default=False)
@@ -28,8 +28,8 @@ def fit(
     law: Annotated[
         LawName,
         typer.Option(
-            help="chinchilla (approach 3), isoflop (approach 2), envelope (approach 1), kaplan, or for repeated text "
-            "data-constrained or overfit."
+            help="chinchilla (approach 3), isoflop (approach 2), envelope (approach 1), kaplan, for repeated text "
+            "data-constrained or overfit, for weights in few bits precision (a column bits)."
         ),
     ] = "chinchilla",
     params: Annotated[
@@ -48,11 +48,16 @@ def fit(
 
     repeated = law in ("data-constrained", "overfit")
     names = (params, "tokens", "loss", *(("unique_tokens",) if repeated else ()))
+    names = (*names, "bits") if law == "precision" else names
     columns = read_columns(runs, names, optional=("flops",))
     size, tokens, loss = columns[params], columns["tokens"], columns["loss"]
+    too_much = out is not None or report is not None or (bootstrap and law != "precision")
+    if law in ("isoflop", "envelope", "precision") and too_much:
+        raise ConfigError(f"--law {law} gives nothing to plan with", hint="Leave the other options out.")
+    if law == "precision":
+        _show_precision(size, tokens, columns["bits"], loss, bootstrap, seed)
+        return
     if law in ("isoflop", "envelope"):
-        if out is not None or report is not None or bootstrap:
-            raise ConfigError(f"--law {law} finds exponents, no law of the loss", hint="Leave the other options out.")
         _show_frontier(law, size, tokens, loss, columns.get("flops"))
         return
     found: AnyFit
@@ -76,6 +81,21 @@ def fit(
 
         write_scaling_page(report, found)
         show(f"Report: {report / 'index.html'}")
+
+
+def _show_precision(
+    params: list[float], tokens: list[float], bits: list[float], loss: list[float], bootstrap: int, seed: int
+) -> None:
+    from dataclasses import asdict
+
+    from ..scaling import fit_precision
+
+    found = fit_precision(params, tokens, bits, loss, bootstrap, seed)
+    table(("constant", "value"), [*asdict(found.law).items(), ("gamma", found.gamma)])
+    if bootstrap > 1:
+        show(f"gamma has a standard error of {found.gamma_error:.3g} bits.")
+    for one in sorted({*bits}):
+        show(f"A parameter in {one:g} bits is worth {float(found.effective_params(1.0, one)):.1%} of a full one.")
 
 
 def _show_frontier(

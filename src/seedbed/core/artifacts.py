@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .. import __version__
-from .config import Config, fingerprint
+from . import processes
+from .config import Config, differing_keys, fingerprint
 from .devices import machine, peak_memory_bytes, reset_peak_memory
 from .errors import ArtifactError, disk_errors
 from .files import write_atomically as write_atomically
@@ -32,6 +33,8 @@ MANIFEST = "manifest.json"
 _KEY = ".key.json"
 _SCRATCH = ".scratch"
 _OF_THE_CLOCK = ("measurements.jsonl", "tensorboard")  # files and folders that differ between equal runs
+
+Changed = Literal["refuse", "restart", "continue"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Workspace:
     path: Path  # becomes the artifact
     resumed: bool = False  # an earlier attempt at the very same work left files here
     measurements: dict[str, Any] = field(default_factory=dict)
+    accept_changes: bool = False  # that attempt had another config, and what it left is to be gone on from all the same
 
     @property
     def scratch(self) -> Path:
@@ -108,16 +112,21 @@ def build_artifact(
     produce: Callable[[Workspace], Mapping[str, Any]],
     *,
     on_skip: Callable[[Artifact], None] | None = None,
+    changed: Changed = "refuse",
 ) -> Artifact:
     """Return the artifact at `path`, building it with `produce` unless it is there with the same config and inputs.
+
+    Several processes may call this together: all run `produce`, and the first alone decides and seals.
 
     Args:
         inputs: name to artifact, or to a fingerprint where the input is not an artifact.
         produce: writes into `workspace.path` and returns the metrics (JSON, free of clock readings).
         on_skip: called with the artifact when nothing needed doing.
+        changed: what to do with checkpoints of an interrupted attempt that had another config or other inputs.
 
     Raises:
-        ArtifactError: another process is building the same artifact.
+        ArtifactError: another run is building the same artifact, or such checkpoints are there and nobody said what to
+            do with them.
     """
     path = Path(path)
     key = {
@@ -126,27 +135,60 @@ def build_artifact(
         "config": config.model_dump(mode="json"),
         "inputs": {name: one if isinstance(one, str) else one.fingerprint for name, one in sorted(inputs.items())},
     }
+    if not processes.is_first():
+        return _build_beside(path, produce)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _lock(path):
             _finish_interrupted_rename(path)
             present = _matching(path, key)
             if present is not None:
+                processes.agree(None)
                 if on_skip:
                     on_skip(present)
                 return present
-            partial = _sibling(path, "partial")
-            resumed = _read_json(partial / _KEY) == key
-            if not resumed:
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir()
-                write_atomically(partial / _KEY, json.dumps(key).encode())
-            workspace = Workspace(partial, resumed)
+            workspace = _take_up(_sibling(path, "partial"), key, changed)
+            processes.agree(workspace)
             reset_peak_memory()
             start = time.perf_counter()
             metrics = dict(produce(workspace))
             seconds = time.perf_counter() - start
-            return _seal(path, workspace, key, metrics, seconds)
+            artifact = _seal(path, workspace, key, metrics, seconds)
+            processes.agree(None)
+            return artifact
+
+
+def _build_beside(path: Path, produce: Callable[[Workspace], Mapping[str, Any]]) -> Artifact:
+    """`build_artifact` in a process that is not the first."""
+    workspace = processes.agree(None)
+    if workspace is not None:
+        produce(workspace)
+        processes.agree(None)  # it is sealed
+    return open_artifact(path)
+
+
+def _take_up(partial: Path, key: dict[str, Any], changed: Changed) -> Workspace:
+    """What an attempt at the same work left, or a new workspace."""
+    begun = _read_json(partial / _KEY)
+    if begun == key:
+        return Workspace(partial, resumed=True)
+    has_checkpoints = any((partial / _SCRATCH).rglob("step-*"))
+    if has_checkpoints and begun is not None:
+        if changed == "refuse":
+            raise ArtifactError(
+                f"an interrupted run with other settings left checkpoints here (differs in: "
+                f"{', '.join(differing_keys(begun, key))})",
+                where=partial,
+                hint="Give the same settings; or begin anew (--changed restart), or go on with them all the same "
+                "(--changed continue).",
+            )
+        if changed == "continue":
+            write_atomically(partial / _KEY, json.dumps(key).encode())
+            return Workspace(partial, resumed=True, accept_changes=True)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    write_atomically(partial / _KEY, json.dumps(key).encode())
+    return Workspace(partial)
 
 
 def _seal(path: Path, workspace: Workspace, key: dict[str, Any], metrics: dict[str, Any], seconds: float) -> Artifact:

@@ -51,6 +51,18 @@ def build(cls: type[C], values: Mapping[str, Any], *, where: str | Path | None =
         raise ConfigError(_sentence(cls, error), where=where) from None
 
 
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys at which two nested mappings differ."""
+    found: list[str] = []
+    for key in sorted({*one, *other}):
+        left, right = one.get(key), other.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differing_keys(left, right, f"{prefix}{key}.")
+        elif left != right:
+            found.append(f"{prefix}{key}")
+    return found
+
+
 def _sentence(cls: type[Config], error: ValidationError) -> str:
     parts = []
     for problem in error.errors():

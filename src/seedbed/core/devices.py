@@ -20,10 +20,11 @@ def cpu_count() -> int:
 
 
 def set_threads(threads: int | None) -> int:
-    """Fix PyTorch's thread count (None or 0: all processors); results are reproducible for one count."""
+    """Fix PyTorch's thread count (None or 0: this process's share of the processors); results are reproducible for one
+    count."""
     import torch
 
-    count = threads or cpu_count()
+    count = threads or max(cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
     return count

@@ -105,7 +105,7 @@ def together() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except (_Stopped, RuntimeError) as error:
+    except Exception as error:
         if not _is_from_outside(error):
             raise
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's patience is longer than the roll call
@@ -122,10 +122,12 @@ def together() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _is_from_outside(error: Exception) -> bool:
+def _is_from_outside(error: BaseException) -> bool:
     """Whether this process was told to end or an operation among processes broke: no mistake of its own."""
     import torch.distributed as dist
 
+    if error.__cause__ is not None:
+        return _is_from_outside(error.__cause__)
     return isinstance(error, _Stopped | dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL"))
 
 

@@ -146,12 +146,24 @@ class PackedBatches:
         ends = ids == self._shards.end_of_text_id
         return Batch(ids, targets, weights.masked_fill_(ends, 0.0), ends.cumsum(dim=1) - ends.long())
 
+    def documents(self) -> str:
+        """The documents of the last batch, by their number in the split (from 0)."""
+        found: set[int] = set()
+        for row in range(max(self._drawn - self._batch_size, 0), self._drawn):
+            start = self._start(row)
+            first, last = np.searchsorted(self._shards.document_offsets, (start, start + self._length), "right") - 1
+            found |= {*range(int(first), int(last) + 1)}
+        return f"documents {', '.join(map(str, sorted(found)))} of {self._shards.path}"
+
     def _window(self, index: int) -> np.ndarray:
+        start = self._start(index)
+        return self._shards.tokens[start : start + self._length + 1]
+
+    def _start(self, index: int) -> int:
         epoch, place = divmod(index, len(self._windows))
         if self._order[0] != epoch:
             self._order = (epoch, numpy_generator(self._seed, "packed", epoch).permutation(self._windows))
-        start = int(self._order[1][place]) * self._length
-        return self._shards.tokens[start : start + self._length + 1]
+        return int(self._order[1][place]) * self._length
 
     def state_dict(self) -> dict[str, Any]:
         return {"drawn": self._drawn}
@@ -213,6 +225,16 @@ class PaddedBatches:
             self._plan = (epoch, self._plan_epoch(numpy_generator(self._seed, "padded", epoch)))
         self._drawn += 1
         return self._collate(self._plan[1][place])
+
+    def largest(self) -> Batch:
+        """The batch of the longest examples, as large as any."""
+        return self._collate(np.argsort(self._lengths, kind="stable")[-self._batch_size :])
+
+    def documents(self) -> str:
+        """The examples of the last batch, by their number (from 0)."""
+        epoch, place = divmod(max(self._drawn - 1, 0), self.batches_per_epoch)
+        rows = self._plan_epoch(numpy_generator(self._seed, "padded", epoch))[place]
+        return f"examples {', '.join(map(str, sorted(rows.tolist())))}"
 
     def once(self) -> Iterator[Batch]:
         """Every example once, by length: for evaluation. The state is not touched."""

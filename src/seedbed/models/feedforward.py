@@ -111,15 +111,20 @@ class MixtureOfExperts(nn.Module):
         probabilities_NE = self.router(x_NC).softmax(dim=-1, dtype=torch.float32)
         weights_NK, experts_NK = probabilities_NE.topk(self.chosen, dim=-1)
         weights_NK = (weights_NK / weights_NK.sum(dim=-1, keepdim=True)).to(x_NC.dtype)
-        mixed_NC = torch.zeros_like(x_NC)
-        for number, expert in enumerate(self.experts):
-            tokens, places = (experts_NK == number).nonzero(as_tuple=True)
-            if len(tokens):
-                mixed_NC.index_add_(0, tokens, expert(x_NC[tokens]) * weights_NK[tokens, places, None])
+        mixed_NC = self.mix(x_NC, weights_NK, experts_NK)
         share_E = F.one_hot(experts_NK, len(self.experts)).float().mean(dim=(0, 1))
         self.load = share_E
         self.balance_loss = len(self.experts) * (share_E * probabilities_NE.mean(dim=0)).sum()
         return mixed_NC.view_as(x_BTC)
+
+    def mix(self, x_NC: Tensor, weights_NK: Tensor, experts_NK: Tensor) -> Tensor:
+        """(N, C): of each token the weighted sum of its experts' outputs, as far as the experts are here."""
+        mixed_NC = torch.zeros_like(x_NC)
+        for number, expert in enumerate(self.experts):
+            tokens, places = (experts_NK == number).nonzero(as_tuple=True)
+            if len(tokens) and not isinstance(expert, nn.Identity):
+                mixed_NC.index_add_(0, tokens, expert(x_NC[tokens]) * weights_NK[tokens, places, None])
+        return mixed_NC
 
 
 def feedforward(config: ModelConfig) -> FeedForward | GatedFeedForward:

@@ -22,6 +22,7 @@ from ..finetuning.instruct import InstructConfig
 from ..models import ModelConfig
 from ..scaling.ladder import LadderConfig
 from ..training import TrainerConfig
+from ..training.parallelism import ParallelConfig
 
 
 class TokenizerConfig(Config):
@@ -76,6 +77,7 @@ class Recipe(Config):
 
     seed: int = Field(0, ge=0, description="of everything random; a stage's own seed goes before it")
     threads: int = Field(0, ge=0, description="processors to use, 0 for all; equal counts give equal bytes")
+    parallel: ParallelConfig = ParallelConfig()
     curation: CurationConfig = CurationConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     pretraining: PretrainingConfig = PretrainingConfig()

@@ -4,6 +4,7 @@ from .fit import ChinchillaFit, fit_chinchilla
 from .kaplan import KaplanFit, fit_kaplan
 from .laws import Allocation, ChinchillaLaw, DataConstrainedLaw, KaplanLaw, OverfitLaw, effective_tokens
 from .plan import Plan, plan
+from .precision import PrecisionLaw, RoundingLaw, fit_precision, fit_rounding
 from .repetition import DataConstrainedFit, OverfitFit, fit_data_constrained
 
 __all__ = [
@@ -17,9 +18,13 @@ __all__ = [
     "OverfitFit",
     "OverfitLaw",
     "Plan",
+    "PrecisionLaw",
+    "RoundingLaw",
     "effective_tokens",
     "fit_chinchilla",
     "fit_data_constrained",
     "fit_kaplan",
+    "fit_precision",
+    "fit_rounding",
     "plan",
 ]

@@ -62,7 +62,7 @@ class RunTable:
         """
         given = {"params": params, "tokens": tokens, "loss": loss}
         given |= {} if unique_tokens is None else {"unique_tokens": unique_tokens}
-        columns = {name: _column(name, values) for name, values in given.items()}
+        columns = {name: require_positive(name, values) for name, values in given.items()}
         if len({column.shape for column in columns.values()}) > 1:
             raise DataError(f"{', '.join(columns)} need one value per run")
         unique = np.minimum(columns.get("unique_tokens", columns["tokens"]), columns["tokens"])
@@ -86,7 +86,8 @@ class RunTable:
             )
 
 
-def _column(name: str, values: ArrayLike) -> np.ndarray:
+def require_positive(name: str, values: ArrayLike) -> np.ndarray:
+    """A column (n,) of finite positive numbers, or a DataError that names it and the first bad run."""
     try:
         column = np.asarray(values, np.float64)
     except (TypeError, ValueError):

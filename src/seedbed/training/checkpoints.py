@@ -74,6 +74,13 @@ class Checkpoints:
         if pending is not None:
             pending.result()
 
+    def settle(self) -> None:
+        """`wait` where the run ends by another error already: one of a checkpoint is a line beside it."""
+        try:
+            self.wait()
+        except ResourceError as error:
+            show(f"  {error}", style="yellow")
+
     def _finish(self, written: Future[Any], temporary: Path, step: int, pinned: set[int]) -> None:
         try:
             written.result()
@@ -141,10 +148,19 @@ def _is_whole(place: Path) -> bool:
         return False
 
 
-def _empty(key: str, described: TensorStorageMetadata, spread: Mapping[str, DTensor]) -> Tensor:
-    """Where a tensor of a checkpoint is read into: a parameter's name stands second in the path of all that is its."""
-    like = None if key == _VALUES else spread.get(json.loads(key)[1])
-    if like is None or like.shape != described.size:
+def _is_wanted(key: str, here: Mapping[str, Tensor] | None) -> bool:
+    """Whether a tensor of a checkpoint is of a weight that this process has a part of, or of none. A weight's name
+    stands second in the path of all that is its."""
+    if here is None or key == _VALUES:
+        return True
+    kind, name, *_ = json.loads(key)
+    return kind not in ("model", "optimizer") or name in here
+
+
+def _empty(key: str, described: TensorStorageMetadata, here: Mapping[str, Tensor]) -> Tensor:
+    """What such a tensor is read into: spread over the processes as its weight is."""
+    like = None if key == _VALUES else here.get(json.loads(key)[1])
+    if not isinstance(like, DTensor) or like.shape != described.size:
         return torch.empty(described.size, dtype=described.properties.dtype)
     return torch.empty_like(like, dtype=described.properties.dtype)
 

@@ -38,7 +38,7 @@ def execute_blocks(model: nn.Module, *, compiled: bool = False, recompute: bool 
     """
     if not (compiled or recompute):
         return
-    blocks = _blocks(model)
+    blocks = outer_blocks(model)
     if not blocks:
         raise ConfigError("the model has no blocks to compile or to compute again", where=type(model).__name__)
     for block in blocks:
@@ -51,13 +51,14 @@ def execute_blocks(model: nn.Module, *, compiled: bool = False, recompute: bool 
 def release_blocks(model: nn.Module) -> None:
     """The blocks as they were before `execute_blocks`: what comes after training has other shapes, and each would be
     compiled anew."""
-    for block in _blocks(model):
+    for block in outer_blocks(model):
         block.__dict__.pop("forward", None)
         block._compiled_call_impl = None
 
 
-def _blocks(model: nn.Module) -> list[nn.Module]:
+def outer_blocks(model: nn.Module) -> list[nn.Module]:
+    """Members of the outermost `nn.ModuleList`s."""
     found: list[nn.Module] = []
     for child in model.children():
-        found += list(child) if isinstance(child, nn.ModuleList) else _blocks(child)
+        found += list(child) if isinstance(child, nn.ModuleList) else outer_blocks(child)
     return found

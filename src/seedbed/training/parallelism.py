@@ -1,7 +1,8 @@
 """Many processes train one model: what each holds, sees and sends. Put on a model from outside.
 
 Processes stand in a grid of `data` x `shard` x `context` x `tensor`. Along `data` and `shard` each has other rows of a
-batch, along `context` other positions of the same rows, along `tensor` other heads and columns of the same matrices.
+batch, along `context` other positions of the same rows, along `tensor` other heads and columns of the same matrices; or
+there, by `expert`, other experts of the same mixtures.
 Parameters are split over `shard` x `context` and summed over `data` (FSDP2: Zhao et al. 2023), so any of the four may
 be one. Every process draws the whole batch and keeps its part: the order of the data does not know how many there are.
 
@@ -10,13 +11,13 @@ B batch, T tokens, S keys, H heads, D head width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
@@ -26,6 +27,9 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 from ..core import processes
 from ..core.config import Config
 from ..core.errors import ConfigError, DataError
+from .execution import outer_blocks
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class ParallelConfig(Config):
@@ -35,8 +39,16 @@ class ParallelConfig(Config):
     shard: int = Field(1, ge=1, description="processes that a copy's parameters are split over, each with other rows")
     tensor: int = Field(1, ge=1, description="processes that heads and columns of matrices are split over")
     context: int = Field(1, ge=1, description="processes that the positions of a sequence are split over")
-    pipeline: int = Field(1, ge=1, description="processes that the blocks are split over")
+    pipeline: int = Field(1, ge=1, description="processes that the blocks are split over: 1, others are refused")
     expert: int = Field(1, ge=1, description="processes that the experts of a mixture are split over")
+
+    @model_validator(mode="after")
+    def _possible(self) -> ParallelConfig:
+        if self.pipeline > 1:
+            raise ValueError("pipelines of blocks are not supported: split parameters by shard, matrices by tensor")
+        if self.tensor > 1 and self.expert > 1:
+            raise ValueError("matrices are split by tensor or by expert, not by both")
+        return self
 
     def filled(self, count: int) -> ParallelConfig:
         """With `data` known, for `count` processes.
@@ -44,7 +56,7 @@ class ParallelConfig(Config):
         Raises:
             ConfigError: the grid does not have `count` places.
         """
-        rest = self.shard * self.tensor * self.context * self.pipeline * self.expert
+        rest = self.shard * self.tensor * self.context * self.expert
         data = self.data or count // rest
         if data * rest != count:
             shown = ", ".join(f"{name} {value}" for name, value in self.model_dump().items() if value > 1)
@@ -69,10 +81,12 @@ class Parallel:
         self.replicas, self.replica = 1, 0
         self._context: ContextParallel | None = None
         self._head_norms: list[nn.Module] = []
+        self._experts: list[nn.Module] = []
         self._grid: DeviceMesh | None = None
         if processes.count() == 1:
             return
-        data, shard, context, tensor = (getattr(self.config, name) for name in ("data", "shard", "context", "tensor"))
+        data, shard, context = self.config.data, self.config.shard, self.config.context
+        tensor = self.config.tensor * self.config.expert
         # The same grid three times: as parameters are spread, as sequences are cut, and as sums go over a batch.
         self._grid = init_device_mesh(
             device, (data, shard * context, tensor), mesh_dim_names=("data", "split", "tensor")
@@ -81,6 +95,10 @@ class Parallel:
         self._sums = init_device_mesh(device, (data * shard * context, tensor), mesh_dim_names=("batch", "tensor"))
         self._cut = cut["context"]
         self.replicas, self.replica = data * shard, cut.get_local_rank("rows")
+
+    @property
+    def is_spread(self) -> bool:
+        return self._grid is not None
 
     def apply(self, model: nn.Module) -> None:
         """Spread `model`, whose weights are equal in all processes.
@@ -92,6 +110,8 @@ class Parallel:
             return
         if self.config.tensor > 1:
             self._head_norms = split_matrices(model, self._grid["tensor"])
+        if self.config.expert > 1:
+            self._experts = split_experts(model, self._grid["tensor"])
         if self.config.context > 1:
             self._context = ContextParallel(model, self._cut)
         if self._sums["batch"].size() > 1:
@@ -136,6 +156,39 @@ class Parallel:
             dist.all_reduce(values, group=self._sums.get_group("batch"))
         return values
 
+    def gather(self, model: M, make: Callable[[], M]) -> M:
+        """The model in one piece: in the first process, with the weights; others get one to throw away."""
+        if self._grid is None:
+            return model
+        pieces = {key: whole(one).cpu() for key, one in model.state_dict().items()}
+        if self._experts:
+            of_all: list[dict[str, Tensor]] = [{}] * self.config.expert
+            mine = {key: one for key, one in pieces.items() if ".experts." in key}
+            dist.all_gather_object(of_all, mine, group=self._grid.get_group("tensor"))
+            pieces |= {key: one for each in of_all for key, one in each.items()}
+        alone = make()
+        alone.load_state_dict(pieces)
+        return alone
+
+    def clip(self, parameters: Sequence[nn.Parameter], largest: float) -> float:
+        """Scale the gradients to a norm of at most `largest` over all processes; returns the norm that they had."""
+        experts = {id(one) for expert in self._experts for one in expert.parameters()}
+        by_spread: dict[Any, list[Tensor]] = {}
+        own: list[Tensor] = []  # gradients that no other process along `expert` has
+        for one in parameters:
+            if one.grad is not None:
+                spread = (one.grad.device_mesh, one.grad.placements) if isinstance(one.grad, DTensor) else None
+                (own if id(one) in experts else by_spread.setdefault(spread, [])).append(one.grad)
+        norms = [whole(nn.utils.get_total_norm(gradients)) for gradients in by_spread.values()]
+        if self._experts and self._grid is not None:
+            square = whole(nn.utils.get_total_norm(own)).square()
+            dist.all_reduce(square, group=self._grid.get_group("tensor"))
+            norms.append(square.sqrt())
+        norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
+        factor = (largest / (norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_([local(one) for gradients in (*by_spread.values(), own) for one in gradients], factor)
+        return float(norm)
+
     def finish_gradients(self) -> None:
         """Sum the gradients of weights that are used by parts in several processes."""
         for norm in self._head_norms:
@@ -147,8 +200,7 @@ class Parallel:
 
 def _shard(model: nn.Module, grid: DeviceMesh) -> None:
     """FSDP2 of each block and of the rest (Zhao et al. 2023)."""
-    blocks = [block for blocks in model.modules() if isinstance(blocks, nn.ModuleList) for block in blocks]
-    for module in (*blocks, model):
+    for module in (*outer_blocks(model), model):
         fully_shard(module, mesh=grid)
         assert isinstance(module, FSDPModule)
         # Losses are sums: so are their gradients, and the trainer divides once.
@@ -200,7 +252,73 @@ def split_matrices(model: nn.Module, grid: DeviceMesh) -> list[nn.Module]:
 
 def _require_divisible(count: int, parts: int, what: str) -> None:
     if count % parts:
-        raise ConfigError(f"{count} {what} cannot be split over {parts} processes", where="parallel.tensor")
+        raise ConfigError(f"{count} {what} cannot be split over {parts} processes", where="parallel")
+
+
+def split_experts(model: nn.Module, grid: DeviceMesh) -> list[nn.Module]:
+    """Leave each process its share of every mixture's experts. All see all tokens, and what their experts make of them
+    is summed, so nothing is routed and no token is dropped. Returns the experts that stay here.
+
+    Raises:
+        ConfigError: there are no experts, or their number cannot be divided.
+    """
+    from ..models.feedforward import MixtureOfExperts
+
+    mixtures = [one for one in model.modules() if isinstance(one, MixtureOfExperts)]
+    if not mixtures:
+        raise ConfigError("the model has no experts to split", where="parallel.expert")
+    stay: list[nn.Module] = []
+    for mixture in mixtures:
+        _require_divisible(len(mixture.experts), grid.size(), "experts")
+        share = len(mixture.experts) // grid.size()
+        for number, expert in enumerate(mixture.experts):
+            if number // share == grid.get_local_rank():
+                stay.append(expert)
+            else:
+                mixture.experts[number] = nn.Identity()
+        mixture.mix = _summed(mixture.mix, grid.get_group())  # type: ignore[method-assign, assignment]
+    return stay
+
+
+def _summed(mix: Callable[[Tensor, Tensor, Tensor], Tensor], group: Any) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def mixed(x_NC: Tensor, weights_NK: Tensor, experts_NK: Tensor) -> Tensor:
+        x_NC, weights_NK = _SumBackward.apply(x_NC, weights_NK, group)
+        # Without a token for an expert here, the backward pass would not come by, and the others would wait.
+        bound = x_NC[:0].sum() + weights_NK[:0].sum()
+        total: Tensor = _SumForward.apply(mix(x_NC, weights_NK, experts_NK) + bound, group)
+        return total
+
+    return mixed
+
+
+class _SumBackward(torch.autograd.Function):
+    """Two tensors as they are; backwards, the sums of their gradients over the processes."""
+
+    @staticmethod
+    def forward(ctx: Any, one: Tensor, other: Tensor, group: Any) -> tuple[Tensor, Tensor]:
+        ctx.group = group
+        return one.view_as(one), other.view_as(other)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        one, other = (gradient.contiguous().clone() for gradient in gradients)
+        for gradient in (one, other):
+            dist.all_reduce(gradient, group=ctx.group)
+        return one, other, None
+
+
+class _SumForward(torch.autograd.Function):
+    """The sum over the processes; backwards, the gradient as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor, group: Any) -> Tensor:
+        total = mine.clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
 
 
 class ContextParallel:
@@ -309,20 +427,6 @@ def part_of(tensor: Tensor, like: Tensor) -> Tensor:
     if not isinstance(like, DTensor):
         return tensor
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None).to_local()
-
-
-def clip_gradients(parameters: Sequence[nn.Parameter], largest: float) -> float:
-    """Scale the gradients to a norm of at most `largest` over all processes; returns the norm that they had."""
-    by_spread: dict[Any, list[Tensor]] = {}
-    for one in parameters:
-        if one.grad is not None:
-            spread = (one.grad.device_mesh, one.grad.placements) if isinstance(one.grad, DTensor) else None
-            by_spread.setdefault(spread, []).append(one.grad)
-    norms = [whole(nn.utils.get_total_norm(gradients)) for gradients in by_spread.values()]
-    norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
-    factor = (largest / (norm + 1e-6)).clamp(max=1.0)
-    torch._foreach_mul_([local(one) for gradients in by_spread.values() for one in gradients], factor)
-    return float(norm)
 
 
 def split_groups(optimizer: torch.optim.Optimizer) -> None:

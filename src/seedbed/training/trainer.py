@@ -31,13 +31,14 @@ from .checkpoints import Checkpoints, load_optimizer_state, optimizer_state
 from .execution import Precision, autocast, execute_blocks, release_blocks
 from .objectives import Objective
 from .optimizers import OptimizerName, build_optimizers
-from .parallelism import Parallel, clip_gradients, local, split_groups
+from .parallelism import Parallel, local, split_groups
 from .records import Records, Row
 from .schedules import ScheduleName, learning_rate_factor
 
 B = TypeVar("B")
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
+_SPREADABLE = ("muon", "adamw")  # others keep states whose parts are no parts of the whole's
 _WITHOUT_EFFECT = {"checkpoint_every", "tensorboard"}  # keys that a resumed run may change
 _SPIKE_STEPS, _SPIKE_SPREADS = 64, 8.0  # losses before it that a loss is held against, and how far above is a spike
 _SPREAD = 1.4826  # standard deviations in a median absolute deviation
@@ -142,6 +143,11 @@ class Trainer(Generic[B]):
         self._accept_changes = accept_changes
         self._device = next(model.parameters()).device
         self._parallel = parallel or Parallel(device=self._device.type)
+        if self._parallel.is_spread and (config.optimizer not in _SPREADABLE or config.ema_decay):
+            raise ConfigError(
+                f"in several processes only {' and '.join(_SPREADABLE)} work, without a moving average",
+                where="optimizer" if config.optimizer not in _SPREADABLE else "ema_decay",
+            )
         execute_blocks(model, compiled=config.compile, recompute=config.recompute)
         self._parallel.apply(model)
         self._checkpoints = Checkpoints(scratch / "checkpoints")
@@ -175,8 +181,11 @@ class Trainer(Generic[B]):
                 if self._best and config.patience:
                     self._take_best()
                 take_weights(self._model, self._judged())
-            finally:
                 self._checkpoints.wait()
+            except BaseException:
+                self._checkpoints.settle()
+                raise
+            finally:
                 self._records.close()
                 release_blocks(self._model)
         seconds = time.perf_counter() - start
@@ -210,7 +219,7 @@ class Trainer(Generic[B]):
         gradients = [local(one.grad) for one in self._parameters if one.grad is not None]
         torch._foreach_div_(gradients, float(total))
         self._parallel.finish_gradients()
-        norm = clip_gradients(self._parameters, config.clip_norm)
+        norm = self._parallel.clip(self._parameters, config.clip_norm)
         self._step += 1
         row: Row = {"loss": float(loss), "learning_rate": learning_rate, "gradient_norm": norm}
         self._require_finite(row)
