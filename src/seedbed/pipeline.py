@@ -405,17 +405,15 @@ def finetune_alone(
     """Fine-tune a model of one's own on a JSONL of instructions; a tenth of the rows is held out.
 
     Args:
-        method: "full" or "lora" (the adapter is then in `out/lora`).
+        method: "full", or "lora", "dora", "qlora" (the adapter is then in `out/lora`).
     """
     from .datasets.instructions import read_instructions
     from .datasets.jsonl import usable_rows
     from .finetuning.instruct import finetune as tune
     from .generation import greedy
 
-    if method not in ("full", "lora"):
-        raise ConfigError(f"there is no method '{method}'", hint="Take full or lora.")
     chosen = load_recipe(recipe, overrides)
-    config = chosen.finetuning.replace(**({"adapter": None} if method == "full" else {"full": None}))
+    config = chosen.finetuning.by_method(method)
     set_threads(chosen.threads)
     rows = usable_rows(read_instructions(data))
     held_out = max(1, len(rows) // 10)

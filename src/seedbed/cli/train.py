@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from ..core.config import parse_overrides
-from ..core.errors import ConfigError
+from ..core.console import show
+from ..core.errors import ConfigError, DataError
 from .road import OverridesOption, StageCommand
 
 RunOption = Annotated[
@@ -34,20 +35,80 @@ def finetune(
             help='JSONL: {"messages": [...]} or {"instruction", "input", "output"} a row.', show_default=False
         ),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="full or lora; a run makes both.", show_default=False)] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="full, lora, dora or qlora; without it as the recipe says.", show_default=False),
+    ] = None,
     out: OutOption = None,
     recipe: RecipeOption = None,
     overrides: OverridesOption = None,
+    measure_forgetting: Annotated[
+        bool,
+        typer.Option(
+            "--measure-forgetting",
+            help="Compare full, LoRA, DoRA and QLoRA, ranks, learning rates and remedies: what each learns, forgets "
+            "and costs, as a page in --out.",
+        ),
+    ] = False,
+    comparison: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON of what is compared: "steps", "batch_size", "evaluations", "seed", "ways".', show_default=False
+        ),
+    ] = None,
+    base_text: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Plain text that may be forgotten; the first is of what the model was trained on. Repeat for more.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Teach a base model to answer, with the loss on the answers alone: all weights, or a LoRA adapter."""
     from ..pipeline import finetune_alone, run_stage
 
     values = parse_overrides(overrides or [])
-    if run is not None:
+    if measure_forgetting:
+        _refuse_beside_comparison(run, method, recipe, overrides)
+        _compare(*own_inputs(model, data, out), base_text or [], comparison)
+    elif run is not None:
         refuse_beside_run(model, data, method, out)
         run_stage("sft", run, recipe, values)
     else:
         finetune_alone(*own_inputs(model, data, out), method or "full", recipe or "demo", values)
+
+
+def _compare(model: Path, data: Path, out: Path, base_text: list[Path], comparison: Path | None) -> None:
+    from ..core.config import build
+    from ..core.json_files import read_json
+    from ..finetuning.comparison import ComparisonConfig
+    from ..finetuning.instruct import compare_on_files
+    from ..reports.finetuning_page import write_finetuning
+
+    if not base_text:
+        raise ConfigError("--base-text not given", hint="Name a text file of what the model was trained on.")
+    config = build(ComparisonConfig, {} if comparison is None else read_json(comparison), where=comparison)
+    texts = {path.stem: _text(path) for path in base_text}
+    result = compare_on_files(config, model, data, texts, out / ".scratch")
+    write_finetuning(result, out)
+    best, own = result.advised(), result.texts[0]
+    show(f"Take {best.way.name}: learned {best.learned:.3f} nats, forgot {best.forgotten(own):.3f} of {own}.")
+    show(f"Page: {out / 'index.html'}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read as text ({error})", where=path) from None
+
+
+def _refuse_beside_comparison(*others: object) -> None:
+    if any(one is not None for one in others):
+        raise ConfigError(
+            "--measure-forgetting compares all methods on --model, --data and --base-text",
+            hint="Leave --run, --method, --recipe and -o out; --comparison says what is compared.",
+        )
 
 
 def refuse_beside_run(*others: object) -> None:

@@ -241,6 +241,9 @@ def checked_messages(messages: Any) -> list[dict[str, str]]:
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
+_DROPPED = "the chat template drops the answer"
+
+
 @dataclass(frozen=True)
 class EncodedInstructions:
     """Token ids and the answers' mask, both Ragged over rows; rows that could not be used are counted."""
@@ -249,6 +252,7 @@ class EncodedInstructions:
     answers: Ragged  # True on the assistant's tokens, with the <|im_end|> that ends them
     too_long: int
     without_answer: int  # the chat template left nothing of the answer
+    left_out: tuple[tuple[int, str], ...] = ()  # number of each of these rows, from 0, and why
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -262,23 +266,25 @@ def encode_instructions(rows: Iterable[Row], tokenizer: Tokenizer, context_lengt
     """
     from ..tokenizers import chat
 
-    ids, answers, too_long, without_answer = [], [], 0, 0
-    for row in rows:
+    ids, answers, left_out = [], [], []
+    for number, row in enumerate(rows):
         row_ids, mask = chat.encode(tokenizer, row["messages"])
         if len(row_ids) > context_length:
-            too_long += 1
+            left_out.append((number, f"{len(row_ids)} tokens, more than {context_length}"))
         elif not mask.any():
-            without_answer += 1
+            left_out.append((number, _DROPPED))
         else:
             ids.append(row_ids)
             answers.append(mask)
+    without_answer = sum(reason == _DROPPED for _, reason in left_out)
+    too_long = len(left_out) - without_answer
     if not ids:
         raise DataError(
             f"no instruction can be trained on ({too_long} longer than {context_length} tokens, "
             f"{without_answer} whose answer the chat template drops)"
         )
     encoded, masks = Ragged.from_rows(ids, np.uint32), Ragged.from_rows(answers, np.bool_)
-    return EncodedInstructions(encoded, masks, too_long, without_answer)
+    return EncodedInstructions(encoded, masks, too_long, without_answer, tuple(left_out))
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str | Turns) -> np.ndarray:

@@ -6,9 +6,9 @@ B sequences, T tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import nn
 
 from ..core.artifacts import Workspace
 from ..core.config import Config
-from ..core.errors import DataError, FormatError
+from ..core.errors import ConfigError, DataError, FormatError
 from ..core.ragged import Ragged
 from ..core.randomness import numpy_generator, torch_generator
 from ..datasets.instructions import (
@@ -26,16 +26,20 @@ from ..datasets.instructions import (
     encode_instructions,
     encode_prompt,
     question_of,
+    read_instructions,
 )
 from ..datasets.jsonl import Row, write_rows
 from ..datasets.loader import Batch, PaddedBatches
 from ..models import Decoder, load_model, save_model
 from ..tokenizers.chat import END_OF_TURN
-from ..training import NextToken, Trainer, TrainerConfig, TrainResult
+from ..training import Trainer, TrainerConfig, TrainResult
 from ..training.objectives import token_nats
 from .adapter_files import save_adapter
 from .adapters import add_adapter, merge_adapter
+from .comparison import Comparison, ComparisonConfig, TuningMethod, compare
 from .lora import LoRAConfig
+from .packing import AnswerTokens, ExampleBatches
+from .quantization import quantize_nf4
 
 if TYPE_CHECKING:
     from ..tokenizers import Tokenizer
@@ -59,17 +63,50 @@ class InstructConfig(Config):
         description="training of the LoRA adapter; none: no adapter is made",
     )
     lora: LoRAConfig = LoRAConfig()
+    quantized: bool = Field(False, description="the adapter's base lies in four bits (QLoRA)")
+    noise: float = Field(0.0, ge=0, description="NEFTune's noise on embeddings while training; 0: none")
     replay: float = Field(0.0, ge=0, lt=1, description="share of examples that are plain text of the corpus")
     held_out_rows: int = Field(256, ge=1, description="validation rows that the loss is measured on")
     sampled_rows: int = Field(32, ge=0, description="held-out questions answered greedily, to see whether answers end")
     max_new_tokens: int = Field(64, ge=1, description="longest of these answers")
     seed: int = 0
 
+    def by_method(self, method: str) -> InstructConfig:
+        """This config for one method alone: "full", "lora", "dora" or "qlora".
+
+        Raises: ConfigError for another.
+        """
+        if method not in get_args(TuningMethod):
+            raise ConfigError(f"there is no method '{method}'", hint="Take full, lora, dora or qlora.")
+        if method == "full":
+            return self.replace(adapter=None)
+        lora = self.lora.replace(magnitudes=True) if method == "dora" else self.lora
+        return self.replace(full=None, lora=lora, quantized=method == "qlora" or self.quantized)
+
     @model_validator(mode="after")
     def _something_to_do(self) -> InstructConfig:
         if self.full is None and self.adapter is None:
             raise ValueError("full and adapter are both none: there is nothing to train")
         return self
+
+
+def compare_on_files(
+    config: ComparisonConfig, base: Path, data: Path, texts: Mapping[str, str], scratch: Path
+) -> Comparison:
+    """`compare` of the model in `base` on a JSONL of instructions, a tenth of whose rows is held out."""
+    from ..tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.load(base)
+
+    def load() -> Decoder:
+        return _for_chat(load_decoder(base), tokenizer)
+
+    rows = read_instructions(data).rows
+    if len(rows) < 2:
+        raise DataError("there are too few rows to hold some of them out", where=data)
+    context, held_out = load().config.context_length, max(1, len(rows) // 10)
+    encoded = [encode_instructions(some, tokenizer, context) for some in (rows[held_out:], rows[:held_out])]
+    return compare(config, load, tokenizer, *encoded, texts, scratch)
 
 
 def finetune(
@@ -115,10 +152,10 @@ def finetune(
         return {"answer_loss": answer_loss(trained, batches.once())}
 
     def train_on(trained: Decoder, trainer: TrainerConfig, name: str, metrics: Path) -> dict[str, Any]:
-        batches = PaddedBatches(*examples, trainer.batch_size, context, pad_id, trainer.seed)
+        batches = ExampleBatches(*examples, trainer.batch_size, trainer.seed)
         before = evaluate(trained)["answer_loss"]
         result = Trainer(
-            trainer, trained, NextToken(), batches,
+            trainer, trained, AnswerTokens(config.noise), batches,
             scratch=workspace.scratch / name, metrics_path=metrics, evaluate=evaluate, name=f"fine-tune ({name})",
         ).run()  # fmt: skip
         workspace.measurements[name] = result.measurements
@@ -132,10 +169,12 @@ def finetune(
         metrics["full"] = train_on(model, config.full, "full", workspace.path / "metrics.jsonl")
     if config.adapter is not None:
         adapted = _for_chat(load_decoder(base), tokenizer)
+        if config.quantized:
+            quantize_nf4(adapted)
         add_adapter(adapted, config.lora, generator=torch_generator(config.seed, "lora"))
         metrics["lora"] = train_on(adapted, config.adapter, "lora", workspace.path / "metrics-lora.jsonl")
         save_adapter(adapted, workspace.path / "lora")
-        model = merge_adapter(adapted) if config.full is None else model
+        model = merge_adapter(adapted, dequantize=True) if config.full is None else model
     save_model(model, workspace.path, tokenizer.with_roles(eos_token=END_OF_TURN))
     return metrics
 

@@ -15,7 +15,7 @@ from .blocked import attend_blocks, fits
 from .cache import KeyValueCache
 from .config import ModelConfig
 from .feedforward import Linear
-from .masks import additive
+from .masks import Segments, additive
 from .normalization import RMSNorm
 from .positions import Rotation, rotate
 
@@ -65,7 +65,7 @@ def attend(
     q_BTHD: Tensor,
     k_BSGD: Tensor,
     v_BSGD: Tensor,
-    mask: Tensor | None = None,
+    mask: Tensor | Segments | None = None,
     causal: bool = False,
     *,
     scale: float | None = None,
@@ -73,6 +73,10 @@ def attend(
     sinks_H: Tensor | None = None,
 ) -> Tensor:
     """`attend_reference` on PyTorch's fused kernels, which know no softcap: with one, the reference it is."""
+    if isinstance(mask, Segments):
+        if not softcap and sinks_H is None:
+            return _attend_apart(q_BTHD, k_BSGD, v_BSGD, mask, scale)
+        mask = mask.mask(q_BTHD.device)
     if softcap:
         return attend_reference(q_BTHD, k_BSGD, v_BSGD, mask, causal, scale=scale, softcap=softcap, sinks_H=sinks_H)
     if sinks_H is not None:
@@ -101,6 +105,17 @@ def attend(
     return mixed.transpose(1, 2)
 
 
+def _attend_apart(q_BTHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, segments: Segments, scale: float | None) -> Tensor:
+    """Each sequence of the row by itself."""
+    parts = (x.transpose(1, 2).split(segments.lengths, dim=2) for x in (q_BTHD, k_BTGD, v_BTGD))
+    grouped = k_BTGD.shape[2] < q_BTHD.shape[2]
+    mixed = [
+        F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
+        for q, k, v in zip(*parts, strict=True)
+    ]
+    return torch.cat(mixed, dim=2).transpose(1, 2)
+
+
 def _with_sink(
     q_BTHD: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, mask: Tensor | None, causal: bool, sinks_H: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -123,7 +138,7 @@ class Sight:
     """What the queries of one layer see: a rotation of queries and keys, and a mask (None: all, or causal)."""
 
     rotation: Rotation | None = None
-    mask: Tensor | None = None
+    mask: Tensor | Segments | None = None
     causal: bool = False
 
 

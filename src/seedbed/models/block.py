@@ -16,7 +16,7 @@ from .attention import Attention, LatentSelfAttention, Sight
 from .cache import KeyValueCache, Placement, Visibility
 from .config import ModelConfig
 from .feedforward import MixtureOfExperts, feedforward
-from .masks import additive, alibi_slopes, outside_window, relative_bucket
+from .masks import Segments, additive, alibi_slopes, outside_window, relative_bucket
 from .normalization import LayerNorm, RMSNorm
 from .positions import Rotary, Rotation, sinusoids
 
@@ -107,7 +107,7 @@ class Stack(nn.Module):
         self,
         x_BTC: Tensor,
         positions_BT: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: Tensor | Segments | None = None,
         cache: KeyValueCache | None = None,
         memory_BSC: Tensor | None = None,
         memory_mask: Tensor | None = None,
@@ -134,7 +134,7 @@ class Stack(nn.Module):
         x_BTC: Tensor,
         rotations: tuple[Rotation | None, Rotation | None],
         placement: Placement | None,
-        mask: Tensor | None,
+        mask: Tensor | Segments | None,
     ) -> tuple[Sight, Sight]:
         """What layers without and with a window see."""
         whole = self._sight(x_BTC, rotations[0], None if placement is None else placement.whole, mask, False)
@@ -143,7 +143,12 @@ class Stack(nn.Module):
         return whole, self._sight(x_BTC, rotations[1], None if placement is None else placement.local, mask, True)
 
     def _sight(
-        self, x_BTC: Tensor, rotation: Rotation | None, seen: Visibility | None, mask: Tensor | None, windowed: bool
+        self,
+        x_BTC: Tensor,
+        rotation: Rotation | None,
+        seen: Visibility | None,
+        mask: Tensor | Segments | None,
+        windowed: bool,
     ) -> Sight:
         config = self.config
         if mask is None and seen is not None:
@@ -153,6 +158,8 @@ class Stack(nn.Module):
         windowed = windowed and not (seen is not None and seen.layout.window)
         if not windowed and config.positions not in ("alibi", "relative"):
             return Sight(rotation, mask, causal)
+        if isinstance(mask, Segments):
+            mask = mask.mask(x_BTC.device)
         if seen is None:
             places = torch.arange(x_BTC.shape[1], device=x_BTC.device)
             distance = (places[:, None] - places)[None, None]

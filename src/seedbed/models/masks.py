@@ -6,9 +6,29 @@ B batch, T queries, S keys, H heads. A distance is query column - key column: po
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Segments:
+    """A causal mask for one row (B = 1) of sequences one behind another, none of which sees another's tokens.
+
+    Attention is then computed for each by itself: nothing is spent on pairs that may not see each other.
+    """
+
+    lengths: tuple[int, ...]
+
+    def positions(self, device: torch.device | str = "cpu") -> Tensor:
+        """Each token's place in its sequence (1, T)."""
+        return torch.cat([torch.arange(length, device=device) for length in self.lengths])[None]
+
+    def mask(self, device: torch.device | str = "cpu") -> Tensor:
+        """Bool (1, 1, T, T), True where a query may attend to a key."""
+        blocks = [torch.ones(length, length, dtype=torch.bool, device=device).tril() for length in self.lengths]
+        return torch.block_diag(*blocks).bool()[None, None]
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -14,7 +14,7 @@ from .block import Stack, embedding, initialise, norm
 from .cache import KeyValueCache
 from .config import ModelConfig
 from .feedforward import Linear
-from .masks import additive, document_mask, document_positions
+from .masks import Segments, additive, document_mask, document_positions
 
 
 class Decoder(Stack):
@@ -36,7 +36,7 @@ class Decoder(Stack):
         self,
         ids_BT: Tensor,
         positions_BT: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: Tensor | Segments | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
         """The last norm's output (B, T, C).
@@ -44,8 +44,8 @@ class Decoder(Stack):
         Args:
             ids_BT: int token ids below the vocabulary's size.
             positions_BT: int64 positions; by default 0..T-1, or those after what the cache holds.
-            mask: bool (True = may attend) or additive, broadcastable to (B, H, T, S). None: causal, which right-padded
-                batches need no mask under.
+            mask: bool (True = may attend) or additive, broadcastable to (B, H, T, S), or `Segments`. None: causal,
+                which right-padded batches need no mask under.
             cache: earlier tokens' keys and values; the new ones are added.
         """
         return super().forward(self.embedding(ids_BT), positions_BT, mask, cache)
@@ -63,7 +63,7 @@ class Decoder(Stack):
         self,
         ids_BT: Tensor,
         positions_BT: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: Tensor | Segments | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
         """Logits (B, T, V); arguments as `hidden`."""
