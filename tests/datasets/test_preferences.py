@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from seedbed.core.randomness import numpy_generator
 from seedbed.datasets.preferences import (
+    Candidate,
     parse_labelled,
     parse_preference,
     prompt_of,
+    rank_candidates,
     read_labelled,
     read_preferences,
 )
@@ -61,3 +64,13 @@ def test_real_files_are_read(shared_data: Callable[[str], Path]) -> None:
         assert len(rows.rows) + len(rows.rejected) == 300
         assert len(rows.rejected) < 15, rows.reasons
     assert any(isinstance(row["prompt"], list) for row in pairs.rows)
+
+
+def test_wrong_labels_come_as_often_as_was_asked() -> None:
+    candidates = [Candidate("good answer", True, 1.0), Candidate("bad answer", True, 0.0)]
+    generator = numpy_generator(0, "noise")
+    rows = [rank_candidates("p", candidates, generator, pairs=1, label_noise=0.2)[0] for _ in range(2000)]
+    wrong = sum(row["chosen_score"] < row["rejected_score"] for row in rows) / len(rows)
+    assert abs(wrong - 0.2) < 0.03
+    plain = rank_candidates("p", candidates, numpy_generator(0, "noise"), pairs=1)
+    assert plain[0]["chosen"] == "good answer"

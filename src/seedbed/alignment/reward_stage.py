@@ -43,6 +43,7 @@ class RewardConfig(Config):
     samples: int = Field(4, ge=2, description="answers to each question")
     pairs: int = Field(3, ge=1, description="preference pairs per question")
     minimum_gap: float = Field(0.08, ge=0, description="smallest difference in gold reward that makes a preference")
+    label_noise: float = Field(0.0, ge=0, lt=0.5, description="share of pairs that are labelled wrongly, on purpose")
     own_answers: bool = Field(False, description="let the documents' own answers compete with the samples")
     temperature: float = Field(1.0, gt=0)
     max_new_tokens: int = Field(48, ge=1)
@@ -154,7 +155,14 @@ def _ranked(config: RewardConfig, candidates: Sequence[Sequence[Answer]], rows: 
         scored = [Candidate(one.text, one.ended, one.gold(config.gold)["gold"]) for one in answers]
         if prompt in own:
             scored.append(Candidate(own[prompt], True, gold_reward(gold_parts(prompt, own[prompt], True, config.gold))))
-        pairs += rank_candidates(prompt, scored, generator, pairs=config.pairs, minimum_gap=config.minimum_gap)
+        pairs += rank_candidates(
+            prompt,
+            scored,
+            generator,
+            pairs=config.pairs,
+            minimum_gap=config.minimum_gap,
+            label_noise=config.label_noise,
+        )
     return pairs
 
 

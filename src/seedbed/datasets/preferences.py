@@ -166,10 +166,12 @@ def rank_candidates(
     *,
     pairs: int = 2,
     minimum_gap: float = 0.05,
+    label_noise: float = 0.0,
 ) -> list[Row]:
     """Up to `pairs` preference rows for one prompt, drawn from all pairs whose scores differ by `minimum_gap`.
 
-    No two rows of a prompt hold the same two texts; a candidate that is empty is never chosen.
+    No two rows of a prompt hold the same two texts; a candidate that is empty is never chosen. With `label_noise` each
+    pair is wrong with that probability, as people's are: the worse answer is then the chosen one, unless it is empty.
     """
     unique = list({(one.text, one.ended): one for one in candidates}.values())
     possible = [
@@ -178,14 +180,20 @@ def rank_candidates(
         for worse in unique
         if better.text.strip() and better.score - worse.score >= max(minimum_gap, 1e-9)
     ]
-    picked = generator.permutation(len(possible))[:pairs]
+    picked = [possible[int(index)] for index in sorted(generator.permutation(len(possible))[:pairs])]
+    if label_noise:
+        wrong = generator.random(len(picked)) < label_noise
+        picked = [
+            (worse, better) if flip and worse.text.strip() else (better, worse)
+            for (better, worse), flip in zip(picked, wrong, strict=True)
+        ]
     return [
         {
             "prompt": prompt, "chosen": better.text, "rejected": worse.text,
             "chosen_ended": better.ended, "rejected_ended": worse.ended,
             "chosen_score": better.score, "rejected_score": worse.score,
         }
-        for better, worse in (possible[int(index)] for index in sorted(picked))
+        for better, worse in picked
     ]  # fmt: skip
 
 
