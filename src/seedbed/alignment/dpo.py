@@ -26,7 +26,8 @@ from . import losses
 from .rewards import GoldConfig
 
 _LOGITS_AT_A_TIME = 1 << 24  # numbers; more are made again in the backward pass, a block at a time
-_ROWS_AT_A_TIME = 16
+_TOKENS_AT_A_TIME = 2048  # a piece of a batch: enough to keep the processor busy, few enough to be of one length
+_PAIRS_AT_A_TIME = 128
 
 Kind = Literal["dpo", "ipo", "kto", "orpo", "simpo"]
 
@@ -96,9 +97,9 @@ def reference_logprobs(reference: Decoder, pairs: EncodedPreferences, pad_id: in
     require_shareable(reference)
     reference.eval()
     device, found = reference.embedding.weight.device, []
-    for batch in SharedPromptBatches(pairs, 8 * _ROWS_AT_A_TIME, pad_id).once():
+    for batch in SharedPromptBatches(pairs, _PAIRS_AT_A_TIME, pad_id).once():
         sums = torch.zeros(len(batch), 2)
-        for rows, piece in batch.by_length(_ROWS_AT_A_TIME):
+        for rows, piece in batch.by_length(_TOKENS_AT_A_TIME):
             sums[rows] = answer_logprobs(reference, piece.to(device))[0].cpu()
         found.append(sums.numpy())
     return np.concatenate(found)
@@ -121,7 +122,7 @@ class DPOObjective:
     def loss(self, model: nn.Module, batch: AnswerBatch) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
         assert isinstance(model, Decoder)
         config = self._config
-        pieces = [(rows, *answer_logprobs(model, piece)) for rows, piece in batch.by_length(_ROWS_AT_A_TIME)]
+        pieces = [(rows, *answer_logprobs(model, piece)) for rows, piece in batch.by_length(_TOKENS_AT_A_TIME)]
         order = torch.cat([rows for rows, _, _ in pieces]).argsort()
         sums_B2, counts_B2 = (torch.cat([piece[place] for piece in pieces])[order] for place in (1, 2))
         means_B2, reference_B2 = sums_B2 / counts_B2.clamp(min=1), batch.reference_B2

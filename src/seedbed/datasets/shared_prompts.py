@@ -61,10 +61,19 @@ class AnswerBatch:
     def split(self, parts: int) -> list[AnswerBatch]:
         return [self.select(rows) for rows in torch.arange(len(self)).chunk(parts)]
 
-    def by_length(self, rows_at_a_time: int) -> list[tuple[Tensor, AnswerBatch]]:
-        """The rows cut into pieces of like length, which hold little padding, and which rows a piece holds."""
-        order = (self.segments_BT != _PAD).sum(dim=1).argsort(stable=True)
-        return [(rows, self.select(rows)) for rows in order.split(rows_at_a_time)]
+    def by_length(self, tokens: int) -> list[tuple[Tensor, AnswerBatch]]:
+        """The rows cut into pieces of like length, which hold little padding, and which rows a piece holds.
+
+        A piece has at most `tokens` tokens, or is one row.
+        """
+        lengths = (self.segments_BT != _PAD).sum(dim=1)
+        order = lengths.argsort(stable=True)
+        pieces: list[list[int]] = [[]]
+        for row in order.tolist():
+            if pieces[-1] and (len(pieces[-1]) + 1) * int(lengths[row]) > tokens:
+                pieces.append([])
+            pieces[-1].append(row)
+        return [(rows, self.select(rows)) for rows in map(torch.tensor, pieces)]
 
     def to(self, device: torch.device | str) -> AnswerBatch:
         return AnswerBatch(*(getattr(self, one.name).to(device) for one in fields(self)))
