@@ -127,7 +127,7 @@ def sft_works(place: Path) -> dict[str, Step]:
     encoded = rows_of(place)
     model = load_model(place)
     ours = our_step(model, AnswerTokens(), ExampleBatches(encoded.ids, encoded.answers, ROWS))
-    works = {"seedbed": functools.partial(times, 3, ours)}
+    works: dict[str, Step] = {"seedbed": functools.partial(times, 3, ours)}
     for name, settings in {"trl padded": {}, "trl packed": {"packing": True, "max_length": CONTEXT}}.items():
         works[name] = functools.partial(times, 3, trl_step(place, encoded, settings))
     return works
@@ -157,7 +157,7 @@ def trl_step(place: Path, encoded: EncodedInstructions, settings: dict[str, Any]
     )  # fmt: skip
     tokenizer = transformers.AutoTokenizer.from_pretrained(place)
     model = transformers.AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
-    trainer = trl.SFTTrainer(
+    trainer: Any = trl.SFTTrainer(
         model,
         config,
         train_dataset=datasets.Dataset.from_list(rows),

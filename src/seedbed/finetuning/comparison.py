@@ -214,16 +214,16 @@ def _tune(
 ) -> Tuned:  # fmt: skip
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    seen = EncodedInstructions(*(_first(one, len(held_out)) for one in (train.ids, train.answers)), 0, 0)
+    seen = EncodedInstructions(_first(train.ids, len(held_out)), _first(train.answers, len(held_out)), 0, 0)
     points: list[Point] = []
 
     def evaluate(tuned: nn.Module) -> dict[str, float]:
         tuned.eval()
         losses = {name: mean_nats(tuned, ids, _whole(ids)) for name, ids in measured.items()}
-        on_rows = [mean_nats(tuned, rows.ids, rows.answers) for rows in (seen, held_out)]
+        on_seen, on_held_out = (mean_nats(tuned, rows.ids, rows.answers) for rows in (seen, held_out))
         step = 0 if not points else -(-config.steps * len(points) // config.evaluations)
-        points.append(Point(min(step, config.steps), *on_rows, losses))
-        return {"answer_loss": on_rows[1]}
+        points.append(Point(min(step, config.steps), on_seen, on_held_out, losses))
+        return {"answer_loss": on_held_out}
 
     prepared, objective = _prepare(way, model, spared)
     evaluate(prepared)

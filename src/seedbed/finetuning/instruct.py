@@ -105,8 +105,8 @@ def compare_on_files(
     if len(rows) < 2:
         raise DataError("there are too few rows to hold some of them out", where=data)
     context, held_out = load().config.context_length, max(1, len(rows) // 10)
-    encoded = [encode_instructions(some, tokenizer, context) for some in (rows[held_out:], rows[:held_out])]
-    return compare(config, load, tokenizer, *encoded, texts, scratch)
+    train, spared = (encode_instructions(some, tokenizer, context) for some in (rows[held_out:], rows[:held_out]))
+    return compare(config, load, tokenizer, train, spared, texts, scratch)
 
 
 def finetune(

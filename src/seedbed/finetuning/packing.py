@@ -37,8 +37,7 @@ class Examples:
         return [Examples(*one) for one in zip(*tensors, some, strict=True)]
 
     def to(self, device: torch.device | str) -> Examples:
-        moved = (one.to(device) for one in (self.ids_BT, self.targets_BT, self.weights_BT))
-        return Examples(*moved, self.lengths)
+        return Examples(self.ids_BT.to(device), self.targets_BT.to(device), self.weights_BT.to(device), self.lengths)
 
 
 class ExampleBatches:

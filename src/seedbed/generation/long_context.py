@@ -331,6 +331,7 @@ def _weights(attention: Attention, x_BTC: Tensor, sight: Sight) -> Tensor:
     ahead = torch.ones(length, length, dtype=torch.bool, device=x_BTC.device).triu(1)
     scores_BHTS = scores_BHTS.masked_fill(ahead, float("-inf"))
     if sight.mask is not None:
+        assert isinstance(sight.mask, Tensor)  # no documents are packed here
         scores_BHTS = scores_BHTS + sight.mask
     if attention.sinks is None:
         return scores_BHTS.softmax(dim=-1)
