@@ -14,7 +14,7 @@ from seedbed.finetuning import estimate_memory
 from seedbed.models.config import ModelConfig
 from seedbed.training import TrainerConfig
 from seedbed.training.calibration import Calibration, calibrate
-from seedbed.training.memory import cache_bytes, require_memory, step_memory
+from seedbed.training.memory import _large_peak, cache_bytes, require_memory, step_memory
 
 _TRAIN = """
 import json, sys
@@ -96,6 +96,11 @@ def test_a_batch_that_cannot_fit_is_refused_before_it_is_tried() -> None:
     with pytest.raises(ResourceError, match="a step needs"):
         require_memory(huge, TrainerConfig(batch_size=4096))
     require_memory(_WIDE, TrainerConfig(batch_size=1))
+
+
+def test_the_peak_of_many_rows_is_about_that_of_a_walk_through_them() -> None:
+    training = TrainerConfig(batch_size=96, optimizer="adamw")
+    assert _large_peak(_WIDE, training) == pytest.approx(step_memory(_WIDE, training).peak, rel=0.1)
 
 
 def test_activations_computed_again_are_foretold() -> None:

@@ -29,6 +29,7 @@ from .trainer import TrainerConfig
 
 Adapt = Callable[[nn.Module], nn.Module]
 
+_TOKENS_WALKED = 1 << 17  # of a micro-batch; the loss of more is walked block by block for minutes
 _FLOATS_KEPT = 32  # numbers that a block keeps for its gradient per token and unit of width, generously
 
 
@@ -142,13 +143,21 @@ def require_memory(config: ModelConfig, training: TrainerConfig) -> None:
     rough = 16 * config.parameter_count() + _FLOATS_KEPT * 4 * tokens * config.hidden_size * config.layers
     if rough < free / 8:
         return  # far below: no closer look is needed
-    peak = step_memory(config, training).peak
+    peak = _large_peak(config, training) if tokens > _TOKENS_WALKED else step_memory(config, training).peak
     if peak > free:
         raise ResourceError(
             f"a step needs {peak / (1 << 30):,.1f} GiB, and {free / (1 << 30):,.1f} GiB are free",
             where=f"batch_size {training.batch_size}, accumulation {training.accumulation}",
             hint="Raise accumulation, set recompute, or choose a smaller batch, context or model.",
         )
+
+
+def _large_peak(config: ModelConfig, training: TrainerConfig) -> int:
+    """About the peak of a step of many rows, from steps of few: walking all of them would take minutes."""
+    few, more = (step_memory(config, training.replace(batch_size=rows, accumulation=1)) for rows in (1, 2))
+    rows = -(-training.batch_size // training.accumulation)
+    activations = few.activations + (more.activations - few.activations) * (rows - 1)
+    return few.weights + few.gradients + few.optimizer + activations
 
 
 def _loss(model: Any, rows: int, length: int) -> Tensor:
