@@ -48,6 +48,10 @@ def test_curves_are_found_again_with_their_peak(form: Form) -> None:
     wanted = alpha / (2 * beta) if form == "best-of-n" else math.exp(alpha / beta - 1)
     assert found.peak == pytest.approx(wanted, rel=0.15)
     np.testing.assert_allclose(found.gain(d), gold, atol=0.05)
+    assert found.start == pytest.approx(0.2, abs=0.05)
+    known = fit(d, noisy, form, start=0.0)
+    assert known.start == 0
+    assert known.alpha == pytest.approx(alpha, abs=4 * known.errors[0])
     straight = fit(d, 0.3 * d + np.random.default_rng(1).normal(0, 0.05, len(d)), form, start=0.0)
     assert not straight.bends
     with pytest.raises(DataError, match="cannot tell a curve"):

@@ -95,8 +95,8 @@ class AlignmentStudy:
         return values
 
 
-def curve(name: str, points: Sequence[Mapping[str, float]], form: Form, start: float) -> Curve:
-    """The points in order of d with the form fitted to them, if there are enough."""
+def curve(name: str, points: Sequence[Mapping[str, float]], form: Form, start: float | None = None) -> Curve:
+    """The points in order of d with the form fitted to them, if there are enough; see `overoptimization.fit`."""
     placed = sorted((dict(one) for one in points), key=lambda one: one["d"])
     try:
         fitted = fit([one["d"] for one in placed], [one["gold"] for one in placed], form, start=start)
@@ -191,7 +191,7 @@ def study_limits(
     before = float(base.gold_PS.mean())
     study.curves.append(curve("best of n", best_of_n_points(base.proxy_PS, base.gold_PS), "best-of-n", before))
     study.curves += [
-        curve(name, online_points(rows) + preference_points(rows), "rl", before) for name, rows in trajectories.items()
+        curve(name, online_points(rows) + preference_points(rows), "rl") for name, rows in trajectories.items()
     ]
     study.diversity.append(diversity_row("fine-tuned", base, start, Reference(start), config))
     for name, path in policies.items():

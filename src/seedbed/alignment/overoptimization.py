@@ -23,12 +23,14 @@ class OverOptimization:
     """A fitted curve.
 
     Attributes:
+        start: the gold reward at d = 0, given or fitted.
         alpha, beta: how fast the gold reward rises at first, and what bends it down.
         errors: standard errors of both.
         aic, line_aic: Akaike's criterion of the form, and of a line through the origin: smaller is better.
     """
 
     form: Form
+    start: float
     alpha: float
     beta: float
     errors: tuple[float, float]
@@ -60,7 +62,7 @@ def fit(d: ArrayLike, gold: ArrayLike, form: Form, *, start: float | None = None
     Args:
         d: root of the divergence from the start in nats per answer, (n,).
         gold: gold reward at these, (n,).
-        start: the gold reward at d = 0; without it that of the smallest d.
+        start: the gold reward at d = 0; without it a parameter more, since one noisy point would tilt the curve.
 
     Raises:
         DataError: fewer than four points with d above 0, or values that are not finite.
@@ -68,19 +70,21 @@ def fit(d: ArrayLike, gold: ArrayLike, form: Form, *, start: float | None = None
     d, gold = np.asarray(d, float), np.asarray(gold, float)
     if d.shape != gold.shape or d.ndim != 1 or not (np.isfinite(d).all() and np.isfinite(gold).all()):
         raise DataError(f"over-optimisation is fitted to finite points, not to shapes {d.shape} and {gold.shape}")
-    gain = gold - (gold[d.argmin()] if start is None else start)
-    d, gain = d[d > 0], gain[d > 0]
-    if len(d) < 4 or len(np.unique(d)) < 3:
+    kept = d > 0 if start is not None else np.ones(len(d), bool)
+    d, gold = d[kept], gold[kept]
+    if (d > 0).sum() < 4 or len(np.unique(d)) < 3:
         raise DataError(f"{len(d)} points cannot tell a curve from a line", hint="Measure at four divergences or more.")
-    bend = -d * d if form == "best-of-n" else -d * np.log(d)
-    design = np.stack([d, bend], axis=1)
-    (alpha, beta), left = _least_squares(design, gain)
-    variance = left / max(len(d) - 2, 1)
+    bend = -d * d if form == "best-of-n" else -d * np.log(np.where(d > 0, d, 1.0))
+    free = [np.ones_like(d)] if start is None else []
+    design, gain = np.stack([d, bend, *free], axis=1), gold - (0.0 if start is None else start)
+    found, left = _least_squares(design, gain)
+    variance = left / max(len(d) - design.shape[1], 1)
     errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * variance)
-    _, line_left = _least_squares(d[:, None], gain)
+    _, line_left = _least_squares(np.delete(design, 1, axis=1), gain)
     return OverOptimization(
-        form, float(alpha), float(beta), (float(errors[0]), float(errors[1])),
-        _aic(left, len(d), 2), _aic(line_left, len(d), 1),
+        form, float(found[2]) if start is None else start, float(found[0]), float(found[1]),
+        (float(errors[0]), float(errors[1])), _aic(left, len(d), design.shape[1]),
+        _aic(line_left, len(d), design.shape[1] - 1),
     )  # fmt: skip
 
 

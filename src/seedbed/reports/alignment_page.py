@@ -18,6 +18,7 @@ from .images import write_image
 from .page import Card, Figure, Page, Section, Table
 
 _CURVE_POINTS = 40
+_PAGE_ALONE = ("First", "a", "±", "b", "± ", "Calibration error", "Self-BLEU", "Deviation")  # a terminal is narrow
 
 
 def write_alignment(study: AlignmentStudy, out: Path) -> None:
@@ -36,7 +37,9 @@ def show_alignment(study: AlignmentStudy) -> None:
     for section in _sections(study):
         for block in section.blocks:
             if isinstance(block, Table):
-                table([column.lower() for column in block.columns], block.rows, title=block.title)
+                kept = [place for place, column in enumerate(block.columns) if column not in _PAGE_ALONE]
+                rows = [[row[place] for place in kept] for row in block.rows]
+                table([block.columns[place].lower() for place in kept], rows, title=block.title)
 
 
 def alignment_page(study: AlignmentStudy) -> Page:
@@ -82,7 +85,7 @@ def frontier_chart(study: AlignmentStudy, value: str) -> Chart:
     y = alt.Y("y:Q", title=titles[value], scale=alt.Scale(zero=False), axis=_axis(count=5))
     color = _series("series", order).legend(title=None, columns=2)
     tips = [_tip("series", ""), _tip("d", "d", "Q"), _tip("y", titles[value], "Q")]
-    layers = [_data(points).mark_line(point=alt.OverlayMarkDef(size=36, filled=True), strokeWidth=1.2)]
+    layers: list[alt.Chart] = [_data(points).mark_circle(size=30, opacity=0.75)]
     if value == "gold" and (fitted := [row for one in study.curves for row in _fitted(one)]):
         layers.insert(0, _data(fitted).mark_line(strokeDash=[5, 4], opacity=0.7))
     return _framed(alt.LayerChart(layer=[one.encode(x=x, y=y, color=color, tooltip=tips) for one in layers]))
@@ -91,9 +94,9 @@ def frontier_chart(study: AlignmentStudy, value: str) -> Chart:
 def _fitted(curve: Curve) -> list[dict[str, Any]]:
     if curve.fitted is None or not curve.fitted.bends:
         return []
-    start, most = curve.points[0]["gold"], curve.points[-1]["d"]
+    most = curve.points[-1]["d"]
     ends = [most * place / _CURVE_POINTS for place in range(1, _CURVE_POINTS + 1)]
-    return [{"series": curve.name, "d": d, "y": start + float(curve.fitted.gain(d))} for d in ends]
+    return [{"series": curve.name, "d": d, "y": curve.fitted.start + float(curve.fitted.gain(d))} for d in ends]
 
 
 def _frontier(study: AlignmentStudy) -> Section:
@@ -105,7 +108,7 @@ def _frontier(study: AlignmentStudy) -> Section:
             one.name, numbers.fixed(one.points[0]["gold"], 3), numbers.fixed(best["gold"], 3),
             numbers.fixed(best["d"], 2), numbers.fixed(last["gold"], 3), numbers.fixed(last["d"], 2), *_form(one),
         ))  # fmt: skip
-    columns = ("Way", "First", "Best", "at d", "Last", "at d ", "a", "b", "Peak", "Bends")
+    columns = ("Way", "First", "Best", "at d", "Last", "at d ", "a", "±", "b", "± ", "Peak", "Bends")
     lead = (
         "Every point is a policy: its distance from the fine-tuned model, and what its answers are worth. Where the "
         "proxy goes on rising while the gold reward falls, the reward model is being over-optimised."
@@ -127,11 +130,13 @@ def _frontier(study: AlignmentStudy) -> Section:
 def _form(curve: Curve) -> tuple[str, ...]:
     fitted = curve.fitted
     if fitted is None:
-        return ("", "", "", "too few points")
+        return ("", "", "", "", "", "too few points")
     peak = "" if fitted.peak is None else numbers.fixed(fitted.peak, 2)
     return (
-        f"{numbers.fixed(fitted.alpha, 3)} ± {numbers.fixed(fitted.errors[0], 3)}",
-        f"{numbers.fixed(fitted.beta, 3)} ± {numbers.fixed(fitted.errors[1], 3)}",
+        numbers.fixed(fitted.alpha, 3),
+        numbers.fixed(fitted.errors[0], 3),
+        numbers.fixed(fitted.beta, 3),
+        numbers.fixed(fitted.errors[1], 3),
         peak,
         "yes" if fitted.bends and fitted.beta > 0 else "no",
     )
