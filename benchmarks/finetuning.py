@@ -152,7 +152,7 @@ def trl_step(place: Path, encoded: EncodedInstructions, settings: dict[str, Any]
         output_dir=str(place / "trl"), per_device_train_batch_size=batch, learning_rate=1e-4, report_to=[], bf16=False,
         use_cpu=True, max_steps=10**6, logging_strategy="no", save_strategy="no", gradient_checkpointing=False,
         completion_only_loss=True, pad_token="<|pad|>", eos_token="<|im_end|>", disable_tqdm=True,
-        dataset_kwargs={"skip_prepare_dataset": not settings}, remove_unused_columns=False,
+        remove_unused_columns=False,
         **({"max_length": CONTEXT} | settings),
     )  # fmt: skip
     tokenizer = transformers.AutoTokenizer.from_pretrained(place)
@@ -165,6 +165,7 @@ def trl_step(place: Path, encoded: EncodedInstructions, settings: dict[str, Any]
         peft_config=peft_config,
     )
     trainer.create_optimizer_and_scheduler(num_training_steps=10**6)
+    trainer.current_gradient_accumulation_steps = 1
     batches = iter(trainer.get_train_dataloader())
     trainer.model.train()
     tokens = batch * CONTEXT / (ROWS * mean) if settings else 1.0
