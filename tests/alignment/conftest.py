@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,11 @@ import torch
 
 from seedbed.datasets.instructions import instruction_rows
 from seedbed.datasets.jsonl import write_rows
-from seedbed.finetuning.instruct import HELD_OUT_ROWS, TRAIN_ROWS
+from seedbed.finetuning.instruct import HELD_OUT_ROWS, TRAIN_ROWS, load_decoder
 from seedbed.models import Decoder, ModelConfig, save_model
 from seedbed.tokenizers import train_bpe
 from seedbed.tokenizers.chat import CHATML, CHATML_TOKENS
+from seedbed.training import Trainer
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -42,3 +45,34 @@ def sft(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(path / TRAIN_ROWS, rows[:24])
     write_rows(path / HELD_OUT_ROWS, rows[24:])
     return path
+
+
+@pytest.fixture
+def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
+    """`with killed_after(5):` training within it ends after five steps, as by Ctrl-C."""
+
+    @contextmanager
+    def kill(steps: int) -> Iterator[None]:
+        train_step, left = Trainer.train_step, iter(range(steps))
+
+        def dies(self: Trainer) -> dict[str, float]:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return train_step(self)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Trainer, "train_step", dies)
+            yield
+
+    return kill
+
+
+@pytest.fixture
+def of_four_tokens(sft: Path) -> Decoder:
+    """A policy that says tokens 100 to 103, hardly ever another."""
+    untied = Decoder(load_decoder(sft).config.replace(tie_embeddings=False))
+    assert untied.lm_head is not None
+    with torch.no_grad():
+        untied.embedding.weight[:, 0] = 1.0
+        untied.lm_head.weight.zero_()[100:104, 0] = 3.0
+    return untied

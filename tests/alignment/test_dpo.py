@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -107,24 +109,15 @@ def _files(path: Path) -> dict[str, bytes]:
 
 
 def test_a_killed_run_goes_on_bit_for_bit_and_an_adapter_is_saved(
-    sft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sft: Path, tmp_path: Path, killed_after: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     config = _TINY.replace(adapter=LoRAConfig(rank=4))
     whole, killed = Workspace(tmp_path / "whole"), Workspace(tmp_path / "killed")
     for work in (whole, killed):
         work.path.mkdir()
     metrics = align_dpo(config, sft, _ROWS, None, whole)
-    train_step, steps = Trainer.train_step, iter(range(3))
-
-    def dies(self: Trainer) -> dict[str, float]:
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        return train_step(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", dies)
-        with pytest.raises(KeyboardInterrupt):
-            align_dpo(config, sft, _ROWS, None, killed)
+    with killed_after(3):
+        align_dpo(config, sft, _ROWS, None, killed)
     again = align_dpo(config, sft, _ROWS, None, Workspace(killed.path, resumed=True))
     assert again == metrics
     assert _files(killed.path) == _files(whole.path)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -87,26 +88,18 @@ def test_an_update_cut_into_pieces_is_the_same(sft: Path, reduction: str) -> Non
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-4)
 
 
-def _of_four_tokens(model: Decoder) -> Decoder:
-    """A policy that says tokens 100 to 103, hardly ever another."""
-    untied = Decoder(model.config.replace(tie_embeddings=False))
-    assert untied.lm_head is not None
-    with torch.no_grad():
-        untied.embedding.weight[:, 0] = 1.0
-        untied.lm_head.weight.zero_()[100:104, 0] = 3.0
-    return untied
-
-
 @pytest.mark.parametrize("changes", [
     {}, {"advantage": "rloo", "kl_coefficient": 0.001}, {"advantage": "reinforce++"},
     {"level": "sequence", "reduction": "grpo"}, {"scale": "none", "reduction": "dr_grpo", "clip_high": 0.28},
 ])  # fmt: skip
-def test_every_kind_raises_a_trivial_reward(sft: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_every_kind_raises_a_trivial_reward(
+    sft: Path, of_four_tokens: Decoder, tmp_path: Path, changes: dict[str, Any]
+) -> None:
     config = GRPOConfig.model_validate(
         {"iterations": 8, "rollouts": 32, "group": 8, "epochs": 2, "minibatches": 1, "max_new_tokens": 6,
          "learning_rate": 1e-2, "checkpoint_every": 100} | changes
     )  # fmt: skip
-    policy = _of_four_tokens(load_decoder(sft))
+    policy = of_four_tokens
     batches = GroupBatches(config, policy, Reference(policy), _likes(100), Tokenizer.load(sft), _PROMPTS)
     Trainer(
         config.trainer(), policy, GRPOObjective(config), batches, scratch=tmp_path, metrics_path=tmp_path / "m.jsonl",
@@ -118,24 +111,17 @@ def test_every_kind_raises_a_trivial_reward(sft: Path, tmp_path: Path, changes: 
     assert proxy[-1] > 3.5, proxy
 
 
-def test_a_killed_run_goes_on_bit_for_bit(sft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_goes_on_bit_for_bit(
+    sft: Path, tmp_path: Path, killed_after: Callable[[int], AbstractContextManager[None]]
+) -> None:
     config, judge = _TINY.replace(adapter=LoRAConfig(rank=4)), Judge(_likes(100))
     questions = Questions(_PROMPTS, _PROMPTS[:2])
     whole, killed = Workspace(tmp_path / "whole"), Workspace(tmp_path / "killed")
     for work in (whole, killed):
         work.path.mkdir()
     metrics = align_online(config, sft, judge, questions, whole)
-    train_step, steps = Trainer.train_step, iter(range(5))
-
-    def dies(self: Trainer) -> dict[str, float]:
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        return train_step(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", dies)
-        with pytest.raises(KeyboardInterrupt):
-            align_online(config, sft, judge, questions, killed)
+    with killed_after(5):
+        align_online(config, sft, judge, questions, killed)
     again = align_online(config, sft, judge, questions, Workspace(killed.path, resumed=True))
     assert again == metrics
     for name in ("model.safetensors", "metrics.jsonl", "lora/adapter_model.safetensors"):

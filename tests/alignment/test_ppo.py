@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +126,12 @@ def _files(path: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("checkpoint_every", [3, 4])  # within an iteration, and at its end
 def test_a_killed_run_goes_on_bit_for_bit(
-    sft: Path, reward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint_every: int
+    sft: Path,
+    reward: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    checkpoint_every: int,
+    killed_after: Callable[[int], AbstractContextManager[None]],
 ) -> None:
     trainer = _TINY.trainer().replace(checkpoint_every=checkpoint_every)
     monkeypatch.setattr(PPOConfig, "trainer", lambda self: trainer)
@@ -132,18 +139,8 @@ def test_a_killed_run_goes_on_bit_for_bit(
     whole.path.mkdir()
     killed.path.mkdir()
     metrics = align_ppo(_TINY, sft, reward, whole)
-
-    train_step, steps = Trainer.train_step, iter(range(6))
-
-    def dies(self: Trainer) -> dict[str, float]:
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        return train_step(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", dies)
-        with pytest.raises(KeyboardInterrupt):
-            align_ppo(_TINY, sft, reward, killed)
+    with killed_after(6):
+        align_ppo(_TINY, sft, reward, killed)
     assert align_ppo(_TINY, sft, reward, Workspace(killed.path, resumed=True)) == metrics
     assert _files(killed.path) == _files(whole.path)
     rows = [json.loads(line) for line in (whole.path / "metrics.jsonl").read_text().splitlines()]
@@ -161,22 +158,12 @@ class _LikesOneToken(RewardModel):
         return np.array([float((ids == 100).sum()) for ids in sequences], np.float32)
 
 
-def _of_four_tokens(model: Decoder) -> Decoder:
-    """A policy that says tokens 100 to 103, hardly ever another."""
-    untied = Decoder(model.config.replace(tie_embeddings=False))
-    assert untied.lm_head is not None
-    with torch.no_grad():
-        untied.embedding.weight[:, 0] = 1.0
-        untied.lm_head.weight.zero_()[100:104, 0] = 3.0
-    return untied
-
-
-def test_ppo_raises_a_trivial_reward(sft: Path, reward: Path, tmp_path: Path) -> None:
+def test_ppo_raises_a_trivial_reward(sft: Path, of_four_tokens: Decoder, reward: Path, tmp_path: Path) -> None:
     config = PPOConfig(
         iterations=8, rollouts=32, epochs=2, minibatches=1, max_new_tokens=6, learning_rate=1e-2, kl_coefficient=0.0,
         cut_off_penalty=0.0, checkpoint_every=100, temperature=1.0,
     )  # fmt: skip
-    policy = _of_four_tokens(load_decoder(sft))
+    policy = of_four_tokens
     judge = _LikesOneToken(RewardModel.load(reward).classifier)
     model = ActorCritic(policy, judge)
     batches = RolloutBatches(config, model, Reference(policy), judge.reward, Tokenizer.load(sft), _PROMPTS)
