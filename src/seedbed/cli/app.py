@@ -21,6 +21,7 @@ from . import (
     handover,
     index,
     inspect,
+    lab,
     plan,
     road,
     scaling,
@@ -90,4 +91,5 @@ app.command(rich_help_panel="Plan")(plan.plan)
 app.add_typer(scaling.app, name="scaling", rich_help_panel="Plan")
 app.add_typer(inspect.app, name="inspect", rich_help_panel="Look")
 app.add_typer(embed.app, name="embed", rich_help_panel="Look")
+app.add_typer(lab.app, name="lab", rich_help_panel="Look")
 app.command(rich_help_panel="Look")(doctor.doctor)

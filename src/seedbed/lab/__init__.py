@@ -1,1 +1,1 @@
-"""Experiments: one question a file, answered by training."""
+"""The lab: every claim of the textbooks measured on one's own run, one question a file (see `catalogue`)."""

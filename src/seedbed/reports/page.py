@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.artifacts import write_atomically
 from . import numbers
@@ -43,7 +43,7 @@ class Figure:
     """A chart, or several small ones of one kind, each with its own heading."""
 
     title: str
-    panels: Sequence[tuple[str, alt.LayerChart | alt.Chart]]
+    panels: Sequence[tuple[str, alt.LayerChart | alt.Chart | Mapping[str, Any]]]  # charts, or what they are as JSON
     caption: str
     wide: bool = False
     kind: str = "figure"
@@ -156,9 +156,10 @@ def _all_quantities(values: Sequence[object]) -> bool:
     )
 
 
-def _spec(chart: alt.LayerChart | alt.Chart) -> str:
+def _spec(chart: alt.LayerChart | alt.Chart | Mapping[str, Any]) -> str:
     """Vega-Lite as JSON that can stand inside a script element. The page brings the theme and knows the schema."""
-    values = {name: one for name, one in chart.to_dict(validate=False).items() if name not in ("$schema", "config")}
+    whole = chart if isinstance(chart, Mapping) else chart.to_dict(validate=False)
+    values = {name: one for name, one in whole.items() if name not in ("$schema", "config")}
     return json.dumps(values, separators=(",", ":"), sort_keys=True, allow_nan=False).replace("<", "\\u003c")
 
 
