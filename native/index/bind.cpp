@@ -41,6 +41,24 @@ void bind_hnsw(nb::module_& m) {
              });
            },
            "queries"_a, "k"_a, "ef"_a, "allowed"_a = nb::none(), "threads"_a = 1)
+      .def("trace",
+           [](const Hnsw& self, const In<float>& query, std::size_t ef) {
+             require(query.size() == self.dim(), "the query has another dimension");
+             std::vector<Step> steps;
+             {
+               const nb::gil_scoped_release release;
+               steps = self.trace(query.data(), ef);
+             }
+             auto places = table<std::int64_t>(steps.size(), 3);
+             auto distances = table<float>(1, steps.size());
+             for (std::size_t i = 0; i < steps.size(); ++i) {
+               const std::int64_t row[3] = {steps[i].id, steps[i].from, steps[i].level};
+               std::copy_n(row, 3, places.data() + 3 * i);
+               distances.data()[i] = steps[i].distance;
+             }
+             return nb::make_tuple(places, distances);
+           },
+           "query"_a, "ef"_a, "What a search looks at, in order: (n, 3) of id, id that led there or -1, level; distances.")
       .def("state",
            [](nb::handle_t<Hnsw> self) {
              const HnswState state = nb::cast<const Hnsw&>(self).state();

@@ -21,6 +21,12 @@ struct Scratch : WalkSpace {
   Array<float> query;
 };
 
+struct Step {  // a vector that a search looked at
+  std::int64_t id, from;  // `from`: whose links led there; -1 for the entry point
+  int level;
+  float distance;
+};
+
 struct HnswState {  // what a file holds; views are into the index
   std::span<const float> vectors;
   std::span<const std::int64_t> labels;
@@ -45,6 +51,9 @@ class Hnsw : public Slots {
   // ids that may be returned (unknown ones are ignored).
   void search(const float* queries, std::size_t count, std::size_t k, std::size_t ef,
               const std::vector<std::int64_t>* allowed, std::size_t threads, float* distances, std::int64_t* ids) const;
+
+  // All that a search for one query with `ef` candidates looks at, in order; a vector comes once for each level.
+  std::vector<Step> trace(const float* query, std::size_t ef) const;
 
   // Takes views of arrays that the caller keeps alive. Throws std::invalid_argument unless all is consistent.
   void restore(const HnswState& state);
@@ -72,6 +81,9 @@ class Hnsw : public Slots {
 
   // hnsw_search.cpp
   void distances_to(const Distance& kernel, const float* query, std::span<const Slot> slots, float* out) const;
+  // `seen(slot, from, level, distance)` hears of every slot that is looked at above level `until`.
+  template <class Seen>
+  Near descend(const Distance& kernel, const float* query, int until, const Seen& seen) const;
   Near descend(const Distance& kernel, const float* query, int until) const;
   template <class Links>
   void search_layer(const Distance& kernel, const float* query, std::span<const Near> starts, int level,

@@ -35,20 +35,7 @@ void Hnsw::distances_to(const Distance& kernel, const float* query, std::span<co
 }
 
 Near Hnsw::descend(const Distance& kernel, const float* query, int until) const {
-  Near best{distance(kernel, query, row(entry_)), entry_};
-  for (int level = levels_[entry_]; level > until; --level)
-    for (bool moved = true; moved;) {
-      moved = false;
-      const Slot* around = links(best.slot, level);
-      for (std::size_t i = 0; i < m_ && around[i] != kNone; ++i) {
-        const float d = distance(kernel, query, row(around[i]));
-        if (d < best.distance) {
-          best = {d, around[i]};
-          moved = true;
-        }
-      }
-    }
-  return best;
+  return descend(kernel, query, until, [](Slot, Slot, int, float) {});
 }
 
 std::vector<Near> Hnsw::neighbourhood(Slot slot, Scratch& scratch) const {
@@ -109,6 +96,36 @@ void Hnsw::search(const float* queries, std::size_t count, std::size_t k, std::s
     if (out_ids[wanted - 1] < 0) scan();  // the walk did not reach enough of the graph
   });
   for (auto& one : scratches) scratches_.give_back(std::move(one));
+}
+
+std::vector<Step> Hnsw::trace(const float* query, std::size_t ef) const {
+  const auto reading = gate_.read();
+  std::vector<Step> steps;
+  if (entry_ == kNone) return steps;
+  const Distance kernel = this->kernel();
+  auto scratch = scratches_.borrow();
+  scratch->query.resize(stride_, 0.0f);
+  std::copy_n(query, dim_, scratch->query.writable());
+  const float* const padded = scratch->query.data();
+  const auto label = [this](Slot slot) { return slot == kNone ? std::int64_t{-1} : labels_[slot]; };
+  const auto seen = [&](Slot slot, Slot from, int level, float d) {
+    steps.push_back({label(slot), label(from), level, l2_ ? d : -d});
+  };
+  const Near start = descend(kernel, padded, 0, seen);
+  Slot from = start.slot;
+  const auto values = [&](std::span<const Slot> slots, float* out) {
+    distances_to(kernel, padded, slots, out);
+    for (std::size_t i = 0; i < slots.size(); ++i) seen(slots[i], from, 0, out[i]);
+  };
+  const auto around = [&](Slot slot) { return links(from = slot, 0); };
+  scratch->start(labels_.size());
+  if (removed_in_graph_)
+    walk_filtered(start, ef, width(0), *scratch, values, around, [&](Slot slot) { return admitted(slot, nullptr); });
+  else
+    walk_graph(std::span(&start, 1), ef, width(0), *scratch, values, [&](Slot slot, Slot*) { return around(slot); },
+               [](Slot) {});
+  scratches_.give_back(std::move(scratch));
+  return steps;
 }
 
 std::size_t Hnsw::memory_bytes() const {

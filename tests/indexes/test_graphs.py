@@ -115,3 +115,31 @@ def test_searches_while_adding_and_removing(graph):
 @given(st.sampled_from([partial(HNSWIndex, m=2), *list(GRAPHS.values())[1:]]), CHANGES)
 def test_any_sequence_of_changes_agrees_with_flat(new, changes):
     agrees_with_flat(new(3, "l2", ef_construction=8, threads=1), changes, most=30, tolerance=1e-3, ef=40)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_trace_is_the_walk_of_the_search(removed):
+    vectors, queries = clustered(1500, 12), clustered(5, 12, 1)
+    index = HNSWIndex(12, "l2", m=6, threads=1)
+    index.add(vectors, np.arange(1500) * 3)
+    if removed:
+        index.remove(np.arange(0, 1500, 7) * 3)
+    arrays, entry, _ = index._core.state()
+    labels, levels = arrays["labels"], arrays["levels"]
+    slot_of = {int(label): slot for slot, label in enumerate(labels)}
+    links = arrays["links"].reshape(-1, 12)
+    for query in queries:
+        trace = index.trace(query, ef=40)
+        seen = set(trace.ids.tolist())
+        assert trace.ids[0] == labels[entry]
+        assert trace.origins[0] == -1
+        assert trace.levels[0] == levels[entry]
+        assert (np.diff(trace.levels) <= 0).all()
+        np.testing.assert_allclose(trace.distances, ((vectors[trace.ids // 3] - query) ** 2).sum(1), rtol=1e-4)
+        lowest = trace.levels == 0
+        assert len(set(trace.ids[lowest].tolist())) == lowest.sum()  # each is looked at once there
+        for found, origin in zip(trace.ids[lowest], trace.origins[lowest], strict=True):
+            assert origin in seen
+            assert slot_of[int(found)] in links[slot_of[int(origin)]]
+        assert set(index.search(query, 10, ef=40)[1][0].tolist()) <= seen
+        assert len(seen) < 900

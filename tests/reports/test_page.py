@@ -40,7 +40,7 @@ class _Elements(HTMLParser):
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the chart library, whose bundling takes seconds."""
-    monkeypatch.setattr(page, "_vega_bundle", lambda: "window.vegaEmbed = null;")
+    monkeypatch.setattr(page, "vega_bundle", lambda: "window.vegaEmbed = null;")
 
 
 def _hostile_page() -> Page:
@@ -81,7 +81,7 @@ def test_only_the_scripts_named_by_the_policy_may_run_and_nothing_may_be_loaded(
 
 
 def test_the_bundle_holds_the_chart_library_and_ends_no_script() -> None:
-    bundle = page._vega_bundle()
+    bundle = page.vega_bundle()
     assert "window.vegaEmbed=" in bundle.replace(" ", "")
     assert "</script" not in bundle.lower()
     assert "<!--" not in bundle

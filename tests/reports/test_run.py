@@ -23,7 +23,7 @@ _STAGES = ("corpus", "tokenizer", "tokens", "forecast", "base", "sft", "reward",
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "_vega_bundle", lambda: "window.vegaEmbed = null;")
+    monkeypatch.setattr(page, "vega_bundle", lambda: "window.vegaEmbed = null;")
 
 
 def test_every_stage_has_its_section_and_its_numbers(grown: Path, tmp_path: Path) -> None:

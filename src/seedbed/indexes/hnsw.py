@@ -5,6 +5,7 @@ Malkov & Yashunin, arXiv:1603.09320, with their neighbour-selection heuristic (A
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +18,7 @@ from ..core.errors import FormatError
 from .base import (
     Floats,
     Found,
+    Ids,
     check_filter,
     check_ids,
     check_size,
@@ -37,6 +39,20 @@ _ARRAYS = {
     "upper": np.uint32,
 }
 _REMOVED = 1  # in the flags of a slot
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The vectors that a search looked at, in order; one comes once for each level of the graph.
+
+    ids: int64 (n,). origins: int64 (n,), the vector whose links led there, -1 for the entry point.
+    levels: int64 (n,), from the top down to 0. distances: float32 (n,), as `search` gives them.
+    """
+
+    ids: Ids
+    origins: Ids
+    levels: Ids
+    distances: Floats
 
 
 class HNSWIndex(VectorIndex):
@@ -88,6 +104,12 @@ class HNSWIndex(VectorIndex):
         rows = check_vectors(queries, self.dim, self.metric, "queries")
         k, ef = check_size("k", k, 0, 1 << 31), check_size("ef", ef, 1, 1 << 31)
         return self._core.search(rows, k, ef, check_filter(filter), threads or cpu_count())
+
+    def trace(self, query: npt.ArrayLike, *, ef: int = 64) -> Trace:
+        """What `search` looks at for one query (dim,), step by step."""
+        row = check_vectors(np.asarray(query)[None], self.dim, self.metric, "query")[0]
+        places, distances = self._core.trace(row, check_size("ef", ef, 1, 1 << 31))
+        return Trace(places[:, 0], places[:, 1], places[:, 2], distances.reshape(-1))
 
     def vectors(self, ids: npt.ArrayLike) -> Floats:
         """The vectors of `ids` (n, dim) (normalised under "cosine").

@@ -42,8 +42,23 @@ def attend_reference(
             have (gpt-oss 2025, section 2.2).
     Returns: (B, T, H, D of the values).
     """
-    repeats = q_BTHD.shape[2] // k_BSGD.shape[2]
-    k_BSHD, v_BSHD = k_BSGD.repeat_interleave(repeats, dim=2), v_BSGD.repeat_interleave(repeats, dim=2)
+    weights_BHTS = attention_weights(q_BTHD, k_BSGD, mask, causal, scale=scale, softcap=softcap, sinks_H=sinks_H)
+    v_BSHD = v_BSGD.repeat_interleave(q_BTHD.shape[2] // v_BSGD.shape[2], dim=2)
+    return torch.einsum("bhts,bshd->bthd", weights_BHTS, v_BSHD)
+
+
+def attention_weights(
+    q_BTHD: Tensor,
+    k_BSGD: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    *,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    sinks_H: Tensor | None = None,
+) -> Tensor:
+    """How much of each value every query takes (B, H, T, S); arguments as `attend_reference`."""
+    k_BSHD = k_BSGD.repeat_interleave(q_BTHD.shape[2] // k_BSGD.shape[2], dim=2)
     scale = q_BTHD.shape[-1] ** -0.5 if scale is None else scale
     scores_BHTS = torch.einsum("bthd,bshd->bhts", q_BTHD, k_BSHD) * scale
     if softcap:
@@ -55,10 +70,8 @@ def attend_reference(
         scores_BHTS = scores_BHTS + additive(mask, scores_BHTS.dtype)
     if sinks_H is not None:
         sink = sinks_H.view(1, -1, 1, 1).expand(*scores_BHTS.shape[:3], 1).to(scores_BHTS)
-        weights_BHTS = torch.cat((scores_BHTS, sink), dim=-1).softmax(dim=-1)[..., :-1]
-    else:
-        weights_BHTS = scores_BHTS.softmax(dim=-1)
-    return torch.einsum("bhts,bshd->bthd", weights_BHTS, v_BSHD)
+        return torch.cat((scores_BHTS, sink), dim=-1).softmax(dim=-1)[..., :-1]
+    return scores_BHTS.softmax(dim=-1)
 
 
 def attend(
@@ -145,6 +158,8 @@ class Sight:
 class Attention(nn.Module):
     """Multi-head, grouped-query and multi-query attention; self or cross; causal, masked or full."""
 
+    attend = staticmethod(attend)  # `inspection` puts one into its place that keeps the weights
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, self.head_dim = config.hidden_size, config.head_dim
@@ -184,7 +199,7 @@ class Attention(nn.Module):
             k_BSGD, v_BSGD = self._keys_and_values(memory_BSC, None)
         else:
             k_BSGD, v_BSGD = cache.memory(layer, lambda: self._keys_and_values(memory_BSC, None))
-        mixed = attend(
+        mixed = self.attend(
             q_BTHD, k_BSGD, v_BSGD, sight.mask, sight.causal, scale=self.scale, softcap=self.softcap, sinks_H=self.sinks
         )
         return self.o_proj(mixed.flatten(2))
@@ -204,6 +219,8 @@ class LatentSelfAttention(nn.Module):
     With a cache the projections to keys and values move over to the queries and the result ("absorbed"), so that the
     latents are attended to as they lie there.
     """
+
+    attend = staticmethod(attend)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -247,11 +264,13 @@ class LatentSelfAttention(nn.Module):
             k_BSHD = self.k_up(latent_BS1R.squeeze(2)).unflatten(-1, (self.heads, -1))
             v_BSHD = self.v_up(latent_BS1R.squeeze(2)).unflatten(-1, (self.heads, -1))
             k_BSHD = torch.cat((k_BSHD, key_BS1D.expand(*k_BSHD.shape[:3], -1)), dim=-1)
-            mixed = attend(torch.cat((q_BTHD, turned_BTHD), dim=-1), k_BSHD, v_BSHD, sight.mask, sight.causal, **extra)
+            mixed = self.attend(
+                torch.cat((q_BTHD, turned_BTHD), dim=-1), k_BSHD, v_BSHD, sight.mask, sight.causal, **extra
+            )
         else:
             k_up_HDR, v_up_HDR = (up.weight.unflatten(0, (self.heads, -1)) for up in (self.k_up, self.v_up))
             q_BTHR = torch.einsum("bthd,hdr->bthr", q_BTHD, k_up_HDR)
             q_BTHD, k_BS1D = torch.cat((q_BTHR, turned_BTHD), dim=-1), torch.cat((latent_BS1R, key_BS1D), dim=-1)
-            mixed_BTHR = attend(q_BTHD, k_BS1D, latent_BS1R, sight.mask, sight.causal, **extra)
+            mixed_BTHR = self.attend(q_BTHD, k_BS1D, latent_BS1R, sight.mask, sight.causal, **extra)
             mixed = torch.einsum("bthr,hdr->bthd", mixed_BTHR, v_up_HDR)
         return self.o_proj(mixed.flatten(2))

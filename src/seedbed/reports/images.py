@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.artifacts import write_atomically
 from ..core.errors import ConfigError
+from .look import properties, theme
 
 if TYPE_CHECKING:
     import altair as alt
-
-_HERE = Path(__file__).parent
-
-
-@functools.cache
-def theme() -> dict[str, Any]:
-    """The charts' theme; values that begin with `--` are properties of the page's style."""
-    values: dict[str, Any] = json.loads((_HERE / "theme.json").read_text(encoding="utf-8"))
-    return values
 
 
 def write_image(
@@ -54,18 +43,16 @@ def write_image(
 
 
 def _light_theme() -> dict[str, Any]:
-    # The first block of the style holds the light colours; the dark ones follow it.
-    light = (_HERE / "page.css").read_text(encoding="utf-8").split("}", 1)[0]
-    properties = dict(re.findall(r"(--[\w-]+):\s*([^;]+);", light))
+    light = properties("light")
 
     def resolve(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: resolve(one) for key, one in value.items()}
         if isinstance(value, list):
             return [resolve(one) for one in value]
-        return properties[value] if isinstance(value, str) and value.startswith("--") else value
+        return light[value] if isinstance(value, str) and value.startswith("--") else value
 
     padding = {"left": 14, "right": 18, "top": 14, "bottom": 12}
     found: dict[str, Any] = resolve(theme())
-    title = {"color": properties["--ink"], "fontSize": 14, "fontWeight": 600, "anchor": "start", "offset": 10}
-    return found | {"background": properties["--panel"], "padding": padding, "title": title}
+    title = {"color": light["--ink"], "fontSize": 14, "fontWeight": 600, "anchor": "start", "offset": 10}
+    return found | {"background": light["--panel"], "padding": padding, "title": title}

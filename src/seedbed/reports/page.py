@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.artifacts import write_atomically
 from . import numbers
-from .images import theme
+from .look import properties_css, theme
 
 if TYPE_CHECKING:
     import altair as alt
@@ -139,9 +139,10 @@ class Page:
             undefined=jinja2.StrictUndefined,
         )
         script = (_HERE / "page.js").read_text(encoding="utf-8")
-        scripts = [_vega_bundle(), script.replace("__THEME__", json.dumps(theme(), sort_keys=True))]
+        scripts = [vega_bundle(), script.replace("__THEME__", json.dumps(theme(), sort_keys=True))]
+        style = properties_css() + (_HERE / "page.css").read_text(encoding="utf-8")
         return environment.get_template("page.html.j2").render(
-            page=self, style=(_HERE / "page.css").read_text(encoding="utf-8"), scripts=scripts, policy=_policy(scripts)
+            page=self, style=style, scripts=scripts, policy=_policy(scripts)
         )
 
     def write(self, path: Path) -> None:
@@ -171,7 +172,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 @functools.cache
-def _vega_bundle() -> str:
+def vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, from the library that carries them."""
     import vl_convert
 
