@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+from .tiny import RECIPE, write_documents
+
+if TYPE_CHECKING:
+    from seedbed.run import Run
 
 # A change is judged on the same examples each time; at home hypothesis goes on looking for new ones.
 settings.register_profile("ci", derandomize=True)
@@ -29,3 +35,16 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def tiny_documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_documents(tmp_path_factory.mktemp("source") / "docs")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_documents: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A whole run, grown once for all tests, which must not change it."""
+    import seedbed
+
+    return seedbed.grow([str(tiny_documents)], RECIPE, tmp_path_factory.mktemp("runs") / "first")

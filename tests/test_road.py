@@ -22,17 +22,17 @@ from seedbed.core.errors import ArtifactError, ConfigError
 from seedbed.pipeline import STAGES, run_stage
 from seedbed.run import Run
 
-from .tiny import RECIPE, contents, write_documents
+from .tiny import RECIPE, contents
 
 
-@pytest.fixture(scope="module")
-def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_documents(tmp_path_factory.mktemp("source") / "docs")
+@pytest.fixture
+def documents(tiny_documents: Path) -> Path:
+    return tiny_documents
 
 
-@pytest.fixture(scope="module")
-def run(documents: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return seedbed.grow([str(documents)], RECIPE, tmp_path_factory.mktemp("runs") / "first")
+@pytest.fixture
+def run(tiny_run: Run) -> Run:
+    return tiny_run
 
 
 def test_every_stage_leaves_its_artifact(run: Run) -> None:

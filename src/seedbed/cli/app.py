@@ -25,6 +25,7 @@ from . import (
     plan,
     road,
     scaling,
+    serve,
     speak,
     tokenizer,
     train,
@@ -86,6 +87,7 @@ train.register(app)
 align.register(app)
 speak.register(app)
 use.register(app)
+serve.register(app)
 handover.register(app)
 app.command(rich_help_panel="Plan")(plan.plan)
 app.add_typer(scaling.app, name="scaling", rich_help_panel="Plan")

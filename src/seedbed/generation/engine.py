@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,7 @@ from ..core.errors import ConfigError, DataError, ResourceError
 from ..models import CacheConfig, Decoder
 from .requests import Generation, Prompt, Request
 from .sampling import Sampling
-from .scheduling import Scheduler, Statistics
+from .scheduling import Load, Scheduler, Statistics
 from .speculative import DraftModel, Lookup, require_same_vocabulary
 from .steps import choose_step
 
@@ -79,6 +80,7 @@ class Engine:
         self._grammars: Grammars | None = None
         self._numbers = itertools.count()
         self._open: Scheduler | None = None  # of what was submitted
+        self._lock = threading.Lock()  # of what comes into being at first use
         self.statistics = Statistics()
 
     # All at once
@@ -180,7 +182,7 @@ class Engine:
         seconds: float | None = None,
         name: str | None = None,
     ) -> list[Request]:
-        """Queue a prompt for `step`; returns the handle of each of its samples.
+        """Queue a prompt for `step`; returns the handle of each of its samples. From any thread.
 
         Args:
             seconds: after which it ends with what it has.
@@ -190,19 +192,53 @@ class Engine:
             ResourceError: the queue is full.
             DataError: as `generate`.
         """
-        if self._open is None:
-            self._open = self._scheduler(self.batch_size, None)
-        if self.queue is not None and self._open.waiting + samples > self.queue:
-            raise ResourceError(f"{self._open.waiting} requests are waiting already", where="queue", hint="Try later.")
+        self.require_room(samples)
+        requests = self.prepare(prompt, sampling, samples=samples, truncate=truncate, seconds=seconds, name=name)
+        self.enqueue(requests)
+        return requests
+
+    def prepare(
+        self,
+        prompt: AnyPrompt,
+        sampling: Sampling | None = None,
+        *,
+        samples: int = 1,
+        truncate: Literal["left"] | None = None,
+        seconds: float | None = None,
+        name: str | None = None,
+    ) -> list[Request]:
+        """The first half of `submit`: requests that nobody knows of yet, for `enqueue`."""
         sampling = sampling or Sampling()
         name = name or f"request {next(self._numbers)}"
         ready = self._prompt(prompt, sampling, name, truncate)
-        requests = [
+        return [
             self._request(name, ready, sampling, (0, sample) if sample else (0,), truncate, seconds)
             for sample in range(samples)
         ]
+
+    def enqueue(self, requests: Sequence[Request]) -> None:
+        """The second half of `submit`: queue requests that go on from the same prompt."""
+        with self._lock:
+            if self._open is None:
+                self._open = self._scheduler(self.batch_size, None)
         self._open.submit(requests)
-        return requests
+
+    def require_room(self, requests: int) -> None:
+        """Raises: ResourceError: so many more may not wait."""
+        waiting = self.load.waiting
+        if self.queue is not None and waiting + requests > self.queue:
+            raise ResourceError(f"{waiting} requests are waiting already", where="queue", hint="Try later.")
+
+    def reset(self) -> None:
+        """Forget all that was submitted, after a step that failed."""
+        self._open = None
+
+    @property
+    def load(self) -> Load:
+        """How much of what was submitted is under way."""
+        if self._open is None:
+            return Load(0, 0, 0)
+        return Load(self._open.waiting, self._open.running, self._open.cache_bytes)
 
     def step(self) -> list[Request]:
         """Give all that was submitted its next token; returns the requests that got one or ended."""
@@ -253,7 +289,8 @@ class Engine:
             from .constraints import Grammars
 
             assert self.tokenizer is not None
-            self._grammars = self._grammars or Grammars(self.tokenizer, self.eos_token_ids)
+            with self._lock:
+                self._grammars = self._grammars or Grammars(self.tokenizer, self.eos_token_ids)
             matcher = self._grammars.matcher(sampling)
         room = _UNLIMITED if truncate == "slide" else self.max_length - len(prompt.ids)
         return Request(

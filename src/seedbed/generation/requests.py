@@ -99,6 +99,11 @@ class Request:
         return self.finished is not None
 
     @property
+    def finish_reason(self) -> FinishReason | None:
+        """None before it is done, and where it failed."""
+        return self._finish_reason
+
+    @property
     def length(self) -> int:
         """Tokens of prompt and answer."""
         return len(self.prompt.ids) + len(self.ids)

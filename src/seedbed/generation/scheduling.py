@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -49,6 +50,14 @@ class Statistics:
     new_tokens: int = 0
     drafted: int = 0
     accepted: int = 0
+
+
+class Load(NamedTuple):
+    """Requests that wait for a row and that have one, and the bytes of the cache that the rows are of."""
+
+    waiting: int
+    running: int
+    cache_bytes: int
 
 
 @dataclass(eq=False)
@@ -109,6 +118,11 @@ class Scheduler:
     @property
     def running(self) -> int:
         return len(self._running)
+
+    @property
+    def cache_bytes(self) -> int:
+        cache = self._cache
+        return 0 if cache is None else cache.bytes
 
     @property
     def busy(self) -> bool:

@@ -100,16 +100,27 @@ class Voice:
         Of messages that are too many the earliest are forgotten, a question and its answer at a time; a text that is
         too long loses its beginning.
         """
-        sampling, forgotten = sampling or Sampling(), 0
-        if isinstance(prompt, str) and not self.chats:
-            ids = self.tokenizer.encode(prompt, parse_special=False)
-        elif self.chats:
-            messages: Messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-            ids, forgotten = self._latest(messages, self.engine.max_length - sampling.max_new_tokens)
-        else:
-            raise ConfigError("this model was not taught to chat", hint="Give it a text, not messages.")
+        sampling = sampling or Sampling()
+        ids, forgotten = self.encode(prompt, self.engine.max_length - sampling.max_new_tokens)
         request = self.engine.begin(ids, sampling, truncate="left")
         return Reply(self.engine.follow(request, truncate="left"), request, forgotten)
+
+    def encode(self, prompt: str | Messages, room: int | None = None) -> tuple[np.ndarray, int]:
+        """The ids of a text, or of messages and what opens the answer, and how many messages were left out so that they
+        fit into `room` (None: none).
+
+        Raises:
+            ConfigError: messages, and the model was not taught to chat.
+            DataError: the template refused them.
+        """
+        if isinstance(prompt, str) and not self.chats:
+            return self.tokenizer.encode(prompt, parse_special=False), 0
+        if not self.chats:
+            raise ConfigError("this model was not taught to chat", hint="Give it a text, not messages.")
+        messages: Messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        if room is None:
+            return chat.encode(self.tokenizer, messages, add_generation_prompt=True)[0], 0
+        return self._latest(messages, room)
 
     def _latest(self, messages: Messages, room: int) -> tuple[np.ndarray, int]:
         """The ids of the messages that fit, and how many were left out. A system's message at the beginning stays."""

@@ -1,0 +1,81 @@
+"""Runs the application under uvicorn: listens, and stops in order when it is told to."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from ..core.errors import ConfigError
+from .app import create_app
+from .config import ServeConfig
+from .service import Service
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+_AFTER_GRACE = 5  # seconds in which cancelled requests may say so
+
+
+class Server(uvicorn.Server):
+    """Tells the service when it is to stop, so that clients hear of it before their connections end."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.service.drain()
+        super().handle_exit(sig, frame)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound, so that a port that is taken is told before anything else is done.
+
+    Raises:
+        ConfigError: the address is not this machine's, or the port is taken.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}, port {port} ({error.strerror})",
+            where="host, port",
+            hint="Choose another --port.",
+        ) from None
+    return bound
+
+
+def make_server(run: Run, config: ServeConfig) -> tuple[Server, socket.socket]:
+    """A server, and the socket that it is to listen on.
+
+    Raises:
+        ConfigError: it cannot listen there. ArtifactError: the run has nothing to serve.
+    """
+    bound = listen(config.host, config.port)
+    app = create_app(run, config)
+    options = uvicorn.Config(
+        app, access_log=False, log_level="warning", server_header=False, proxy_headers=False, ws="none",
+        limit_concurrency=config.connections, timeout_graceful_shutdown=round(config.grace) + _AFTER_GRACE,
+    )  # fmt: skip
+    return Server(options, app.state.service), bound
+
+
+def serve_run(run: Run, config: ServeConfig, *, listening: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        listening: called with the address, once clients can come.
+
+    Raises: as `make_server`.
+    """
+    server, bound = make_server(run, config)
+    name = f"[{config.host}]" if ":" in config.host else config.host
+    listening(f"http://{name}:{bound.getsockname()[1]}/")
+    server.run(sockets=[bound])
