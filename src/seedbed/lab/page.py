@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..reports import numbers
-from ..reports.page import Card, Figure, Page, Section, Table
+from ..reports.page import Card, Claim, Figure, Link, Page, Section, Table
 from .exhibit import VERDICTS
 from .runner import Shown, finished
 
-_TONES = dict(zip(VERDICTS, ("good", "", "bad"), strict=True))
+_TONES = dict(zip(VERDICTS, ("good", "fair", "bad"), strict=True))
 
 
 def write_lab_page(out: Path) -> Path:
@@ -35,13 +35,15 @@ def lab_page(shown: Sequence[Shown]) -> Page:
         "Every number was measured in this run, on this machine. A verdict is about the claim here, at this size, and "
         "no more.",
         {"Time for all": numbers.duration(sum(one.seconds for one in shown))},
+        [Link(one.name, one.title, one.finding.verdict, _TONES[one.finding.verdict]) for one in shown],
     )
 
 
 def _section(shown: Shown) -> Section:
     finding = shown.finding
-    lead = f"{shown.question} The claim: {shown.claim} {' '.join(finding.sentences)}"
-    figure = Figure("", finding.charts, f"{shown.formula} ({shown.source})", wide=len(finding.charts) > 1)
-    table = Table("", finding.columns, finding.rows, finding.caption, wide=len(finding.columns) > 4)
-    stamp = f"{finding.verdict} · {numbers.duration(shown.seconds)}"
-    return Section(shown.name, shown.title, lead, [figure, table], stamp)
+    claim = Claim(
+        shown.claim, finding.verdict, _TONES[finding.verdict], finding.sentences, shown.formula, shown.source
+    )  # fmt: skip
+    figure = Figure("", finding.charts, "", wide=len(finding.charts) > 1)
+    table = Table("", finding.columns, finding.rows, finding.caption, wide=len(finding.columns) > 5)
+    return Section(shown.name, shown.title, shown.question, [claim, figure, table], numbers.duration(shown.seconds))

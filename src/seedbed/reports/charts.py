@@ -7,11 +7,13 @@ dark. Numbers beside marks are formatted here, so that they read as in the text 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import altair as alt
+import numpy.typing as npt
 
 from . import numbers
 
@@ -336,6 +338,49 @@ def training_counts(rows: Sequence[Row], title: str, order: Sequence[str], colou
     marks = _data(spread).mark_circle(size=22, opacity=0.55)
     color = _series("group", colours or order).legend(title=None, values=list(order))
     return _framed(marks.encode(x=x, y=y, color=color, tooltip=tips), height=300)
+
+
+def heat_map(
+    values: npt.NDArray[Any], rows: Sequence[str], columns: Sequence[str], x_title: str, y_title: str, title: str, *,
+    form: str = ".2~g", domain: tuple[float, float] | None = None, height: int = 250,
+) -> Chart:  # fmt: skip
+    """A field for each value of a matrix (R, C), the deeper in colour the higher; row 0 is at the top.
+
+    Args:
+        rows, columns: their names, of which the same may stand twice; of many, some are shown.
+        domain: ends of the scale; by default those of the values.
+    """
+    fields = [
+        {"row": row, "column": column, "value": float(values[row, column]), "of": rows[row], "to": columns[column]}
+        for row in range(len(rows))
+        for column in range(len(columns))
+    ]
+    scale = alt.Undefined if domain is None else alt.Scale(domain=list(domain))
+    legend = alt.Legend(title=title, format=form, gradientLength=110, gradientThickness=9, direction="horizontal")
+    x, y = _places("column", columns, x_title), _places("row", rows, y_title)
+    tips = [_tip("of", y_title), _tip("to", x_title), _tip("value", title, "Q")]
+    return _framed(
+        _data(fields).mark_rect().encode(
+            x=alt.X(**x), y=alt.Y(**y), color=alt.Color("value:Q", scale=scale, legend=legend), tooltip=tips
+        ),
+        height=height,
+    )  # fmt: skip
+
+
+def _places(field: str, names: Sequence[str], title: str) -> dict[str, Any]:
+    """Channel of a heat map: places in their order, of which a dozen are called by their names."""
+    shown = list(range(0, len(names), math.ceil(len(names) / 16)))
+    short = json.dumps([short_label(name) for name in names])
+    # A column's names stand upright where they would meet.
+    angle = -90 if field == "column" and max(map(len, names)) > 2 and len(names) > 4 else 0
+    axis = alt.Axis(
+        values=shown, labelExpr=f"{short}[datum.value]", ticks=False, domain=False, labelAngle=angle, labelLimit=90
+    )  # fmt: skip
+    return {"shorthand": f"{field}:O", "title": title, "axis": axis, "sort": None}
+
+
+def short_label(text: str, most: int = 12) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _data(rows: Sequence[Row]) -> alt.Chart:

@@ -122,9 +122,9 @@ def hubs(occurrences: npt.NDArray[np.int64], k: int) -> Chart:
 def lines(
     rows: Sequence[Row], x: str, y: str, order: Sequence[str], x_title: str, y_title: str, *,
     dashed: Sequence[str] = (), x_values: Sequence[float] = (), form: str = "~r", y_log: bool = False,
-    y_axis: str = "~r", y_domain: tuple[float, float] | None = None,
+    y_axis: str = "~r", y_domain: tuple[float, float] | None = None, x_log: bool = True,
 ) -> Chart:  # fmt: skip
-    """A quantity over another on a logarithmic axis, a line for each `series`; those `dashed` are theory.
+    """A quantity over another, by default on a logarithmic axis, a line for each `series`; those `dashed` are theory.
 
     Args:
         rows: `x`, `y` and `series`.
@@ -133,7 +133,8 @@ def lines(
     values = [row[x] for row in rows]
     across = alt.X(
         f"{x}:Q", title=x_title, axis=alt.Axis(grid=False, format=form, values=list(x_values) or alt.Undefined),
-        scale=alt.Scale(type="log", domain=[min(values) / 1.15, max(values) * 1.15], nice=False),
+        scale=alt.Scale(type="log", domain=[min(values) / 1.15, max(values) * 1.15], nice=False)
+        if x_log else alt.Scale(nice=False, zero=False),
     )  # fmt: skip
     scale: dict[str, Any] = {"type": "log", "nice": False} if y_log else {"zero": False}
     if y_domain is not None:

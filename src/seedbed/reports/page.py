@@ -35,7 +35,7 @@ class Card:
     label: str
     value: str
     note: str = ""
-    tone: str = ""  # "good" | "bad" | "" (neutral)
+    tone: str = ""  # "good" | "fair" | "bad" | "" (neutral)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,33 @@ class Pieces:
     kind: str = "pieces"
 
 
-Block = Figure | Table | Quotes | Pieces
+@dataclass(frozen=True)
+class Claim:
+    """What others claim, with its formula and its source, and what was found: a verdict and the sentences behind it."""
+
+    claim: str
+    verdict: str
+    tone: str  # as of a card
+    findings: Sequence[str]
+    formula: str
+    source: str
+    title: str = ""
+    caption: str = ""
+    wide: bool = True
+    kind: str = "claim"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A section in the list at the top of a long page, with a word about it."""
+
+    key: str
+    title: str
+    note: str
+    tone: str = ""
+
+
+Block = Figure | Table | Quotes | Pieces | Claim
 
 
 @dataclass(frozen=True)
@@ -127,6 +153,7 @@ class Page:
     sections: Sequence[Section]
     footer: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
+    overview: Sequence[Link] = ()
 
     def html(self) -> str:
         import jinja2
