@@ -22,7 +22,7 @@ from ..core.errors import DataError
 from ..core.ragged import Ragged
 from ..core.randomness import numpy_generator, torch_generator
 from ..datasets.pairs import held_out_queries
-from ..embeddings import SentenceEncoder, geometry
+from ..embeddings import MultiVectorEncoder, SentenceEncoder, geometry
 from ..embeddings.fusion import fuse
 from ..embeddings.rerank import token_vectors
 from ..embeddings.sentence import TruncationWarning
@@ -95,19 +95,21 @@ class KnownItems:
         return mrr(found, [[answer] for answer in self.answers], K)
 
 
-def known_items(documents: Sequence[Mapping[str, Any]], most: int, queries: int, seed: int = 0) -> KnownItems:
+def known_items(
+    documents: Sequence[Mapping[str, Any]], most: int, queries: int, seed: int = 0, *, fewest: int = 20
+) -> KnownItems:
     """At most `most` documents, drawn at random; the openings of as many as `queries` are asked for.
 
     Raises:
-        DataError: fewer than twenty documents can be asked for.
+        DataError: not even the `fewest` documents can be asked for.
     """
     drawn = numpy_generator(seed, "documents").permutation(len(documents))[:most]
     chosen = [documents[place] for place in np.sort(drawn)]
     pairs = held_out_queries(chosen)[:queries]
-    if len(pairs) < 20:
+    if len(pairs) < fewest:
         raise DataError(
             f"{len(pairs)} documents have an opening sentence of their own and more text",
-            hint="Give at least 20 documents of some sentences each.",
+            hint=f"Give at least {fewest} documents of some sentences each.",
         )
     without = {pair.document: pair.text for pair in pairs}
     places = {document["id"]: place for place, document in enumerate(chosen)}
@@ -364,7 +366,11 @@ def late_interaction_storage(encoder: SentenceEncoder, items: KnownItems, *, see
     beside the exact vectors in float16. Empty for decoders."""
     if not isinstance(encoder.model, Encoder):
         return []
-    tokens = token_vectors(encoder)
+    return token_storage(token_vectors(encoder), items, seed=seed)
+
+
+def token_storage(tokens: MultiVectorEncoder, items: KnownItems, *, seed: int = 0) -> Table:
+    """`late_interaction_storage` of an encoder that was trained for it."""
     asked, held = tokens.encode_queries(items.queries), tokens.encode_documents(items.texts)
     table = []
     for pooling in (1, 2, 4):

@@ -28,6 +28,8 @@ class DimensionPoint:
 
     Attributes:
         recall: of the graph against exact search in those dimensions.
+        pair_deviation: standard deviation of the distances of random pairs over their mean.
+        hub_skewness: of how often vectors are neighbours of others.
         kept: share of the neighbours in all dimensions that exact search in these finds; None for synthetic vectors.
     """
 
@@ -36,6 +38,8 @@ class DimensionPoint:
     recall: float
     relative_contrast: float
     intrinsic_dimension: float
+    pair_deviation: float
+    hub_skewness: float
     kept: float | None = None
 
 
@@ -65,6 +69,7 @@ def recall_by_dimension(
             near = measure_neighbourhoods(base, metric, most=2000, seed=seed, threads=threads).summary()
             out.append(DimensionPoint(
                 name, dim, neighbour_recall(found, exact), near["relative_contrast"], near["intrinsic_dimension"],
+                near["pair_deviation"], near["hub_skewness"],
                 neighbour_recall(exact, truth) if name == "yours" else None,
             ))  # fmt: skip
     return out

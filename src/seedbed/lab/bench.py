@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..curation import Corpus
     from ..datasets.shards import TokenShards
     from ..embeddings import SentenceEncoder
+    from ..evaluation.vector_sources import VectorSet
     from ..models import Decoder
     from ..tokenizers import Tokenizer
 
@@ -51,6 +52,13 @@ class Bench:
         from ..embeddings import SentenceEncoder
 
         return SentenceEncoder.load(open_artifact(self.run / "encoder", "encoder").path)
+
+    @cached_property
+    def vectors(self) -> VectorSet:
+        """Of the index's passages, no two alike, and of held-out questions; reads corpus, encoder and index."""
+        from ..evaluation.vector_sources import read_vector_set
+
+        return read_vector_set(self.run)
 
     def texts(self, split: str = "validation", most: int | None = None) -> list[str]:
         """Documents of a split, the first `most`."""
