@@ -53,6 +53,7 @@ def attend_online(
     if q_BTHD.device.type == "cpu":
         together = min(together, torch.get_num_threads())
     room = q_BTHD.new_empty(together * repeats * rows * block)
+    ahead_QK = torch.ones(rows, rows + block, dtype=torch.bool, device=q_BTHD.device).triu_(1)
     for some in (slice(first, first + together) for first in range(0, batch * groups, together)):
         for start in range(0, length, rows):
             queries = slice(start, start + rows)
@@ -67,7 +68,7 @@ def attend_online(
                 scores_NQK = torch.bmm(q_NQD, k_NDK, out=room[: math.prod(shape)].view(shape))
                 scores_NRQK = scores_NQK.unflatten(1, (repeats, -1))
                 if causal and keys.stop > start + 1:
-                    _hide_what_is_ahead(scores_NRQK, start - first)
+                    _hide_what_is_ahead(scores_NRQK, start - first, ahead_QK)
                 if mask is not None:
                     part = mask[..., queries, keys].flatten(0, 1)[some]
                     scores_NRQK += additive(part, scores_NQK.dtype) * _LOG2_E
@@ -98,9 +99,12 @@ class _Mixture:
         return self.mixed.div_(self.weight)
 
 
-def _hide_what_is_ahead(scores_NRQK: Tensor, offset: int) -> None:
-    """Query q of the block stands at the place of its key q + `offset`. Keys that all queries see are not touched."""
+def _hide_what_is_ahead(scores_NRQK: Tensor, offset: int, ahead_QK: Tensor) -> None:
+    """Query q of the block stands at the place of its key q + `offset`. Keys that all queries see are not touched.
+
+    Args:
+        ahead_QK: True where a key's number is larger than a query's, for as many as are ever needed.
+    """
     queries, keys = scores_NRQK.shape[-2:]
     seen = min(max(offset, 0), keys)
-    ahead = torch.ones(queries, keys - seen, dtype=torch.bool, device=scores_NRQK.device).triu_(offset - seen + 1)
-    scores_NRQK[..., seen:].masked_fill_(ahead, float("-inf"))
+    scores_NRQK[..., seen:].masked_fill_(ahead_QK[:queries, seen - offset : keys - offset], float("-inf"))
