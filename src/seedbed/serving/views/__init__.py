@@ -1,21 +1,12 @@
-"""The page at `/` and its files below `/web/`."""
+"""The page at `/`, its files below `/web`, and what it asks for beyond the public API, below `/view`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from fastapi import APIRouter
-from fastapi.responses import FileResponse
-from starlette.staticfiles import StaticFiles
 
-_WEB = Path(__file__).parents[1] / "web"
+from . import files, questions
 
 router = APIRouter(include_in_schema=False)
-
-
-@router.get("/")
-def page() -> FileResponse:
-    return FileResponse(_WEB / "index.html")
-
-
-router.mount("/web", StaticFiles(directory=_WEB), name="web")
+router.include_router(questions.router)
+router.include_router(files.router)
+files.mount_files(router)
