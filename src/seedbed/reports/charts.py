@@ -355,7 +355,8 @@ def heat_map(
         for row in range(len(rows))
         for column in range(len(columns))
     ]
-    scale = alt.Undefined if domain is None else alt.Scale(domain=list(domain))
+    # Between the theme's two ends in a straight line: round the colour circle it would pass through brighter ones.
+    scale = alt.Scale(interpolate="rgb", domain=alt.Undefined if domain is None else list(domain))
     legend = alt.Legend(title=title, format=form, gradientLength=110, gradientThickness=9, direction="horizontal")
     x, y = _places("column", columns, x_title), _places("row", rows, y_title)
     tips = [_tip("of", y_title), _tip("to", x_title), _tip("value", title, "Q")]

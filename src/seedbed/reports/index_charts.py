@@ -139,7 +139,10 @@ def lines(
     scale: dict[str, Any] = {"type": "log", "nice": False} if y_log else {"zero": False}
     if y_domain is not None:
         scale |= {"domain": list(y_domain), "nice": False}
-    up = alt.Y(f"{y}:Q", title=y_title, scale=alt.Scale(**scale), axis=alt.Axis(format=y_axis, tickCount=5))
+    # On a logarithmic axis nine lines a decade would hide the data; those with a number are enough.
+    grid = {"condition": {"test": "datum.label !== ''", "value": 1}, "value": 0} if y_log else alt.Undefined
+    axis = alt.Axis(format=y_axis, tickCount=5, gridOpacity=grid)
+    up = alt.Y(f"{y}:Q", title=y_title, scale=alt.Scale(**scale), axis=axis)
     tips = [_tip("series", ""), _tip(x, x_title, "Q"), _tip(y, y_title, "Q")]
     color = _series("series", order).legend(title=None, columns=2)  # more would be cut off on a phone
     measured, theory = (

@@ -49,7 +49,7 @@ class StepMemory:
         return self.gradients + self.optimizer
 
 
-class _Live(TorchDispatchMode):
+class LiveMemory(TorchDispatchMode):
     """Counts the bytes of all storages that operations make, while they live."""
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ def step_memory(config: ModelConfig, training: TrainerConfig, *, adapt: Adapt | 
             memory.activations, memory.peak + kept,
         )  # fmt: skip
     rows = -(-training.batch_size // training.accumulation)
-    with FakeTensorMode(allow_non_fake_inputs=True), _Live() as live:
+    with FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as live:
         model: nn.Module = Decoder(config)
         model = model if adapt is None else adapt(model)
         optimizers = build_optimizers(
