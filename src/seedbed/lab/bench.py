@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..embeddings import SentenceEncoder
     from ..evaluation.vector_sources import VectorSet
     from ..models import Decoder
+    from ..recipes import Recipe
     from ..tokenizers import Tokenizer
 
 
@@ -52,6 +53,14 @@ class Bench:
         from ..embeddings import SentenceEncoder
 
         return SentenceEncoder.load(open_artifact(self.run / "encoder", "encoder").path)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """That the run was grown with."""
+        from ..recipes import load_recipe
+        from ..run import recall
+
+        return load_recipe(recall(self.run)["recipe"])
 
     @cached_property
     def vectors(self) -> VectorSet:

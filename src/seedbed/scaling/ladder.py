@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,7 +144,21 @@ def run_ladder(
             where=shards.path,
             hint="Use more text, or shorter training lengths for the ladder, or give it a repetition arm (epochs).",
         )
-    runs, trainings = [], config.plan()
+    return run_trainings(config.plan(), model, trainer, shards, evaluate, scratch=scratch, seed=seed)
+
+
+def run_trainings(
+    trainings: Sequence[Training],
+    model: ModelConfig,
+    trainer: TrainerConfig,
+    shards: TokenShards,
+    evaluate: Evaluate,
+    *,
+    scratch: Path,
+    seed: int = 0,
+) -> list[Run]:
+    """Train one model after the other as `run_ladder` does its rungs; killed and called again, it goes on."""
+    runs = []
     for number, training in enumerate(trainings):
         folder = scratch / training.name
         run = _finished(folder)
