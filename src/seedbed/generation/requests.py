@@ -59,6 +59,7 @@ class Request:
     Attributes:
         ids, logprobs: the tokens so far.
         error: what went wrong with this request alone, if anything.
+        cancelled: whether nobody wants it any more.
         submitted, started, finished: seconds of `time.monotonic`; None before it is so. `started` is when the first
             token came.
     """
@@ -88,7 +89,7 @@ class Request:
         self.started: float | None = None
         self.finished: float | None = None
         self._finish_reason: FinishReason | None = None
-        self._cancelled = False
+        self.cancelled = False
         self._tokenizer, self._eos = tokenizer, frozenset(eos_token_ids)
         self._stops = _StopSearch(sampling.stop) if sampling.stop else None
         self._decoder: StreamDecoder | None = None
@@ -110,11 +111,11 @@ class Request:
 
     def cancel(self) -> None:
         """End it before its next token, from any thread; what it got stays."""
-        self._cancelled = True
+        self.cancelled = True
 
     def overdue(self, now: float) -> FinishReason | None:
         """Why it has to end whatever the model says, if it has."""
-        if self._cancelled:
+        if self.cancelled:
             return "cancelled"
         return "deadline" if self.deadline is not None and now >= self.deadline else None
 

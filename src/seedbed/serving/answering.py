@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ from ..generation.requests import Request
 from .driver import Answers
 from .errors import ApiError, of
 from .shapes import DONE, Shape, dumps
+
+log = logging.getLogger("seedbed.serving")
 
 T = TypeVar("T")
 
@@ -96,8 +99,8 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await unless_gone(receive, self._run(scope, receive, send))
-        except ClientGone:
-            pass
+        except (ClientGone, TimeoutError):
+            log.info("a client went away, or did not read its answer")
         finally:
             self._answers.cancel()
 

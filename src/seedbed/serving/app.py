@@ -10,8 +10,10 @@ from fastapi import FastAPI
 
 from .. import __version__
 from .config import ServeConfig
+from .description import describe
 from .errors import register_errors
-from .routes import about, generation
+from .guard import Guard
+from .routes import about, generation, retrieval, tokens
 from .service import Service
 from .views import router as page
 
@@ -40,8 +42,10 @@ def create_app(run: Run, config: ServeConfig | None = None) -> FastAPI:
         summary="Chat, completions, embeddings and search of one run, in the shapes that clients already speak.",
     )  # fmt: skip
     app.state.service = service
+    app.add_middleware(Guard, service=service)
     register_errors(app)
-    for router in (about.router, generation.router):
+    for router in (about.router, generation.router, retrieval.router, tokens.router):
         app.include_router(router)
     app.include_router(page)
+    describe(app, service)
     return app

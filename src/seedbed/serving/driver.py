@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..core.errors import ResourceError, SeedbedError
@@ -18,6 +18,8 @@ from ..generation import Engine
 from ..generation.requests import Request
 
 log = logging.getLogger("seedbed.serving")
+
+_FRAMES = 12  # of a traceback, the innermost
 
 
 @dataclass
@@ -77,19 +79,26 @@ class Answers:
 
 
 @dataclass
-class _Follower:
+class Follower:
     answers: Answers
     index: int
     given: int = field(default=0)  # tokens
 
 
 class Driver:
-    """One engine, its thread, and those who follow its requests."""
+    """One engine, its thread, and those who follow its requests.
 
-    def __init__(self, name: str, engine: Engine, threads: int) -> None:
+    Args:
+        ended: called with the name and each request that is done, in that thread.
+
+    Attributes:
+        followers: of the requests that are not done.
+    """
+
+    def __init__(self, name: str, engine: Engine, threads: int, ended: Callable[[str, Request], None]) -> None:
         self.name, self.engine = name, engine
-        self._threads = threads
-        self._followers: dict[Request, _Follower] = {}
+        self._threads, self._ended = threads, ended
+        self.followers: dict[Request, Follower] = {}
         self._lock = threading.Lock()  # of the queue's length
         self._wake = threading.Event()
         self._stopping = False
@@ -110,7 +119,7 @@ class Driver:
             self._thread = None
 
     def cancel_all(self) -> None:
-        for request in list(self._followers):
+        for request in list(self.followers):
             request.cancel()
         self._wake.set()
 
@@ -133,7 +142,7 @@ class Driver:
         with self._lock:
             self.engine.require_room(len(requests))
             for index, request in enumerate(requests):
-                self._followers[request] = _Follower(answers, index)
+                self.followers[request] = Follower(answers, index)
             for group in groups:
                 self.engine.enqueue(group)
         self._wake.set()
@@ -151,13 +160,13 @@ class Driver:
             try:
                 changed = self.engine.step()
             except Exception as error:  # whatever it is, clients must not wait for ever, nor later ones suffer
-                log.error("engine %s failed: %s\n%s", self.name, type(error).__name__, _where(error))
+                log.error("engine %s failed: %s\n%s", self.name, type(error).__name__, where_it_arose(error))
                 changed = self._fail(ResourceError(f"the engine failed ({type(error).__name__})"))
             self._hand_over(changed)
 
     def _fail(self, error: SeedbedError) -> list[Request]:
         self.engine.reset()
-        failed = [request for request in list(self._followers) if not request.done]
+        failed = [request for request in list(self.followers) if not request.done]
         for request in failed:
             request.fail(error)
         return failed
@@ -165,14 +174,15 @@ class Driver:
     def _hand_over(self, changed: list[Request]) -> None:
         batch: list[tuple[Answers, int, Piece]] = []
         for request in changed:
-            follower = self._followers.get(request)
+            follower = self.followers.get(request)
             if follower is None or not (request.done or follower.answers.every_step):
                 continue
+            if request.done:
+                del self.followers[request]
+                self._ended(self.name, request)
             given, follower.given = follower.given, len(request.ids)
             text = request.take() if request.error is None else ""
             batch.append((follower.answers, follower.index, Piece(text, given, follower.given, request.done)))
-            if request.done:
-                del self._followers[request]
         if batch:
             assert self._loop is not None
             self._loop.call_soon_threadsafe(_deliver, batch)
@@ -183,6 +193,7 @@ def _deliver(batch: list[tuple[Answers, int, Piece]]) -> None:
         answers.put(index, piece)
 
 
-def _where(error: BaseException) -> str:
-    """Where an error arose. Its own words may hold what a client sent, so they are left out."""
-    return "".join(traceback.format_tb(error.__traceback__))
+def where_it_arose(error: BaseException) -> str:
+    """Where an error arose, for the log. Its own words may hold what a client sent, so they are left out."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)

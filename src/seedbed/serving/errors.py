@@ -42,19 +42,23 @@ class ApiError(Exception):
         param: the field of the request that is wrong.
         code: by which programs know it.
         retry_after: seconds after which trying again makes sense.
+        close: the connection cannot be used for another request.
     """
 
     def __init__(
         self, status: int, message: str, *, param: str | None = None, code: str | None = None,
-        retry_after: int | None = None,
+        retry_after: int | None = None, close: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
-        self.retry_after = retry_after
+        self.retry_after, self.close = retry_after, close
 
     @property
     def headers(self) -> dict[str, str]:
-        return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        found = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        if self.status == 401:
+            found["www-authenticate"] = "Bearer"
+        return found | {"connection": "close"} if self.close else found
 
     def body(self) -> dict[str, Any]:
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
@@ -75,11 +79,14 @@ def of(error: SeedbedError) -> ApiError:
     )
 
 
+BODY = (400, 408, 413, 415, 500)
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors of a path, for its description."""
+    """The errors of a path, for its description. With `BODY` those of bodies."""
     return {
         status: {"model": ErrorResponse, "description": HTTPStatus(status).phrase}
-        for status in (400, 401, 403, 408, 413, 429, 503, *statuses)
+        for status in (401, 403, 429, 503, *statuses)
     }
 
 
@@ -100,7 +107,8 @@ def register_errors(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         param = ".".join(str(step) for step in first["loc"] if step not in ("body", "query", "path")) or None
-        message = str(first["msg"]).removeprefix("Value error, ")
+        known = first["type"] != "extra_forbidden"
+        message = str(first["msg"]).removeprefix("Value error, ") if known else "there is no such field"
         return ApiError(400, f"{param}: {message}" if param else message, param=param).response()
 
     @app.exception_handler(HTTPException)

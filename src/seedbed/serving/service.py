@@ -14,12 +14,14 @@ from ..core.devices import set_threads
 from ..core.errors import ArtifactError, ConfigError, ResourceError
 from .config import ServeConfig
 from .driver import Driver
+from .metrics import Metrics
 
 if TYPE_CHECKING:
     from ..embeddings import SentenceEncoder
     from ..embeddings.search import Searcher
     from ..generation.voice import Voice
     from ..run import Run
+    from ..tokenizers import Tokenizer
 
 T = TypeVar("T")
 
@@ -47,7 +49,10 @@ class Service:
             raise ArtifactError(
                 "the run has no model to serve", where=run.path, hint="Go on growing it: seedbed grow, or its stages."
             )
-        self.drivers = {stage: Driver(stage, voice.engine, self.threads) for stage, voice in self.voices.items()}
+        self.drivers: dict[str, Driver] = {}
+        self.metrics = Metrics(self.drivers)
+        for stage, voice in self.voices.items():
+            self.drivers[stage] = Driver(stage, voice.engine, self.threads, self.metrics.generated)
         self.fingerprints = {stage: f"fp_{open_artifact(run.path / stage).fingerprint[:16]}" for stage in self.voices}
         self.created = int(time.time())
         self.draining = False
@@ -121,6 +126,17 @@ class Service:
             known = ", ".join(self.voices) or "none"
             raise ConfigError(f"there is no model '{stage:.80}' that generates (there are: {known})", where="model")
         return self.voices[stage]
+
+    def tokenizer(self, model: str) -> tuple[Tokenizer, int]:
+        """A model's tokenizer, and how many tokens the model reads.
+
+        Raises:
+            ConfigError: there is no such model.
+        """
+        if model == "encoder" and self.encoder is not None:
+            return self.encoder.tokenizer, self.encoder.max_length
+        voice = self.voice(model)
+        return voice.tokenizer, voice.engine.max_length
 
     def _has(self, stage: str) -> bool:
         return (self.run.path / stage / MANIFEST).exists()

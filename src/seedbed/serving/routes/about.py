@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from ..errors import ApiError, responses
 from ..schemas.about import Health, ModelList, ServedModel
@@ -66,3 +68,14 @@ def _models(service: Service) -> list[ServedModel]:
             )
         )  # fmt: skip
     return found
+
+
+@router.get(
+    "/metrics",
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **responses()},
+    response_class=PlainTextResponse,
+    tags=["health"],
+)
+async def metrics(service: TheService) -> Response:
+    """For Prometheus."""
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -14,7 +14,7 @@ from ...generation import Sampling
 from ...generation.requests import Request as EngineRequest
 from ...generation.voice import Voice
 from ..answering import EventStream, answer_whole
-from ..errors import ApiError, responses
+from ..errors import BODY, ApiError, responses
 from ..schemas.generation import (
     ChatCompletion,
     ChatRequest,
@@ -31,7 +31,7 @@ from .about import TheService
 router = APIRouter(tags=["generation"])
 
 _STREAM: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
-_FAILURES = responses(404, 504)
+_FAILURES = responses(404, 504, *BODY)
 
 
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses={200: {"content": _STREAM}, **_FAILURES})
@@ -80,8 +80,7 @@ async def _answer(
 def _chat_requests(service: Service, voice: Voice, wish: ChatRequest) -> list[list[EngineRequest]]:
     if wish.top_logprobs and not wish.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs", param="top_logprobs")
-    roles = {"developer": "system"}
-    messages = [{"role": roles.get(one.role, one.role), "content": one.text} for one in wish.messages]
+    messages = [one.as_read() for one in wish.messages]
     schema: dict[str, Any] | None = None
     if isinstance(wish.response_format, ObjectFormat):
         schema = {"type": "object"}

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 
-TokenId = Annotated[int, Field(ge=0, lt=1 << 32)]
+from .body import Body, ModelName, TokenId
+
 FinishReason = Literal["stop", "length"]
-
-
-class Body(BaseModel):
-    """Of a request: what it does not know it refuses, as a misspelt wish would else be lost in silence."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Ignored(Body):
@@ -35,7 +30,7 @@ class StreamOptions(Body):
 class Drawing(Ignored):
     """How tokens are chosen."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: ModelName
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=64)] | None = None
@@ -72,9 +67,10 @@ class Message(Body):
     name: str | None = None
     refusal: None = None
 
-    @property
-    def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+    def as_read(self) -> dict[str, str]:
+        """As chat templates want it."""
+        text = self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
 class TextFormat(Body):
@@ -88,7 +84,7 @@ class ObjectFormat(Body):
 class NamedSchema(Body):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     description: str | None = None
-    schema_: Annotated[dict[str, JsonValue], Field(alias="schema")] = {}
+    schema_: Annotated[dict[str, JsonValue], Field(alias="schema", default_factory=dict)]
     strict: bool | None = None
 
 
