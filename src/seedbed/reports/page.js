@@ -1,6 +1,9 @@
 (function () {
   "use strict";
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  // A page that shows this one says which colours it has.
+  const scheme = new URLSearchParams(location.search).get("scheme");
+  if (scheme === "light" || scheme === "dark") document.documentElement.dataset.theme = scheme;
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   // Charts name no colours of their own: series take the category range, sizes the ordinal one, and single marks one

@@ -22,7 +22,7 @@ _LEARNT_FROM = 4_000_000  # characters of the run's text that the others are lea
 _LEARNT = {"wordpiece": "WordPiece", "unigram": "Unigram"}
 _GLITCHES = 12
 _MOST_UNKNOWN = 0.1  # of the tokens
-_MOST_PIECES = 2000  # of one tokenizer that are told
+_MOST_PIECES = 600  # of one tokenizer that are told
 
 # Universal Declaration of Human Rights, article 1, first sentence.
 SENTENCES = {

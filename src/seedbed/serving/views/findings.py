@@ -10,6 +10,7 @@ from ...core.errors import ArtifactError, ConfigError
 from ...lab import catalogue
 from ...lab.runner import STAGE, Shown, read_exhibit
 from ...reports import numbers
+from ...reports.page import Table
 
 LAB = "lab"
 # Which exhibits belong together: each group ends where the next one's first exhibit stands in the catalogue.
@@ -48,12 +49,13 @@ def finding(run: Path, name: str) -> dict[str, Any]:
     if shown is None:
         raise ConfigError("this exhibit has not been run", hint=f"seedbed lab run {name} --run RUN")
     found = shown.finding
+    table = Table("", found.columns, found.rows)
     return _about(shown) | {
         "formula": shown.formula,
         "source": shown.source,
         "columns": list(found.columns),
-        "rows": [[numbers.value(cell) for cell in row] for row in found.rows],
-        "quantities": [_quantities([row[place] for row in found.rows]) for place in range(len(found.columns))],
+        "rows": table.cells(),
+        "quantities": table.numeric(),
         "charts": [{"heading": heading, "spec": spec} for heading, spec in found.charts],
         "caption": found.caption,
     }
@@ -84,8 +86,3 @@ def _finished(run: Path, name: str) -> Shown | None:
         return read_exhibit(open_artifact(run / LAB / name, STAGE))
     except ArtifactError:
         return None
-
-
-def _quantities(values: list[Any]) -> bool:
-    """Whether a column stands to the right."""
-    return all(isinstance(one, int | float) for one in values)

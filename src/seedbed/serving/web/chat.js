@@ -1,5 +1,5 @@
 // Chat: one question to one or several stages of the run, answered side by side.
-import { button, choices, count, failed, fixed, h, milliseconds, opening } from "./dom.js";
+import { button, choices, count, failed, fixed, h, milliseconds, opening, prose } from "./dom.js";
 import { stream } from "./net.js";
 
 const NAMES = { base: "base", sft: "fine-tuned", policy: "aligned" };
@@ -102,7 +102,7 @@ class Chat {
     this.log.replaceChildren(h(
       "div", { class: "welcome" }, opening("Talk to your model", text),
       examples.length ? h("p", { class: "soft" }, chats ? "Questions that it was not trained on:" : "Beginnings from text that it was not trained on:") : null,
-      h("div", { class: "examples" }, examples.map((one) => h("button", { type: "button", class: "example", onclick: () => this.ask(one) }, one))),
+      h("div", { class: "examples" }, examples.map((one) => h("button", { type: "button", class: "example", onclick: () => this.ask(one) }, prose(one)))),
     ));
   }
 
@@ -154,7 +154,7 @@ class Chat {
   }
 
   draw(turn) {
-    const question = h("div", { class: "question" }, h("p", {}, turn.question));
+    const question = h("div", { class: "question" }, h("p", {}, prose(turn.question)));
     const tools = h(
       "div", { class: "tools" },
       button("Edit and ask again", () => this.edit(turn, question), { symbol: "edit", quiet: true }),
@@ -177,7 +177,7 @@ class Chat {
       if (changed && input.value.trim()) {
         turn.question = input.value;
         this.again(turn);
-      } else place.replaceChildren(h("p", {}, turn.question));
+      } else place.replaceChildren(h("p", {}, prose(turn.question)));
     };
     input.addEventListener("keydown", (event) => {
       if (event.key === "Escape") done(false);
@@ -278,6 +278,7 @@ class Answer {
     flush();
     this.element.classList.remove("running");
     if (reason === "failed") return;
+    this.body.replaceChildren(...prose(this.text));
     if (!this.text) this.body.replaceChildren(h("span", { class: "soft" }, signal.aborted ? "Stopped before the first token." : "It said nothing and ended."));
     this.figures.textContent = this.told(usage, first - start, last - first, signal.aborted ? "stopped" : reason);
     grown();

@@ -7,7 +7,6 @@ const ICONS = {
   stop: ["M7 7h10v10H7z"],
   again: ["M4 12a8 8 0 1 0 2.5-5.8", "M4 4v4.500h4.5"],
   edit: ["M4 20h4L19 9l-4-4L4 16z"],
-  copy: ["M9 9h11v11H9z", "M5 15H4V4h11v1"],
   light: ["M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8z", "M12 2v2M12 20v2M2 12h2M20 12h2M5 5l1.4 1.400M17.6 17.6 19 19M5 19l1.4-1.400M17.6 6.4 19 5"],
   dark: ["M20 14.500A8 8 0 0 1 9.5 4 8 8 0 1 0 20 14.500z"],
   system: ["M3 5h18v11H3z", "M9 20h6M12 16v4"],
@@ -64,6 +63,16 @@ export function choices(legend, kind, options, chosen, onchange) {
   });
   const values = () => inputs.map((one) => one.firstChild).filter((one) => one.checked).map((one) => one.value);
   return h("fieldset", { class: "choices" }, h("legend", {}, legend), h("div", {}, inputs));
+}
+
+/** Text with `code` in it, as nodes. */
+export function prose(text) {
+  return text.split(/`([^`\n]+)`/).map((part, place) => (place % 2 ? h("code", {}, part) : part));
+}
+
+/** A name that may be broken behind its dots, slashes and underscores. */
+export function breakable(name) {
+  return name.split(/(?<=[._/])(?=.)/).flatMap((part, place) => (place ? [h("wbr"), part] : [part]));
 }
 
 export function waiting(text) {

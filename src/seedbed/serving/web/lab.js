@@ -27,6 +27,7 @@ export function mount(panel, overview) {
 
   function draw(findings) {
     const run = findings.filter((one) => one.verdict);
+    if (run.length) vega ??= library(); // it is large; by the time that a chart is opened it is here
     if (!run.length) {
       filter.replaceChildren(h("p", { class: "empty" }, `None of the ${count(findings.length)} exhibits has been run on this run. To run all of them, or one:`), h("pre", { class: "command" }, `seedbed lab run all --run runs/${overview.name}\nseedbed lab run ${findings[0]?.name ?? "NAME"} --run runs/${overview.name}`));
     } else {
@@ -92,8 +93,7 @@ function chart(label, heading, spec, charts) {
   let drawn = null;
   const draw = async () => {
     try {
-      vega ??= library();
-      const { embed, theme } = await vega;
+      const { embed, theme } = await (vega ??= library());
       drawn?.finalize();
       const dark = getComputedStyle(document.documentElement).colorScheme === "dark" || (!document.documentElement.dataset.theme && window.matchMedia("(prefers-color-scheme: dark)").matches);
       const { $schema, config, ...plain } = spec;

@@ -4,9 +4,14 @@ import { h, opening } from "./dom.js";
 export function mount(panel, overview) {
   if (!overview.report) {
     panel.append(opening("Report", "This run has no report yet. Write it: seedbed grow."));
-    return {};
+    return;
   }
-  panel.append(h("p", { class: "row" }, h("span", { class: "soft" }, "What every stage of the run did, with its evidence."), h("a", { href: "/view/report", target: "_blank", rel: "noopener" }, "Open it by itself")));
-  panel.append(h("iframe", { src: "/view/report", sandbox: "allow-scripts", title: `Report of ${overview.name}`, loading: "lazy" }));
-  return {};
+  const frame = h("iframe", { sandbox: "allow-scripts", title: `Report of ${overview.name}` });
+  const draw = () => { frame.src = `/view/report?scheme=${document.documentElement.dataset.theme ?? "system"}`; };
+  panel.append(
+    h("p", { class: "row" }, h("span", { class: "soft" }, "What every stage of the run did, with its evidence."), h("a", { href: "/view/report", target: "_blank", rel: "noopener" }, "Open it by itself")),
+    frame,
+  );
+  window.addEventListener("schemechange", draw);
+  draw();
 }

@@ -1,5 +1,5 @@
 // Search: one query by every way that the index knows, side by side, with reasons and times.
-import { choices, failed, fixed, h, latest, milliseconds, opening, waiting } from "./dom.js";
+import { breakable, choices, failed, fixed, h, latest, milliseconds, opening, waiting } from "./dom.js";
 import { ask } from "./net.js";
 
 const NAMES = { hybrid: "Hybrid", bm25: "BM25", dense: "Dense", sparse: "Sparse", multivector: "Late interaction" };
@@ -70,7 +70,7 @@ export function mount(panel, overview) {
   );
   amount.addEventListener("change", search);
   examples();
-  return { opened: () => query.focus({ preventScroll: true }) };
+  return { opened: () => { if (window.matchMedia("(pointer: fine)").matches) query.focus({ preventScroll: true }); } };
 }
 
 function column(found, slowest, point) {
@@ -91,7 +91,7 @@ function hitOf(hit, place, mode, point) {
   return h(
     "li", { class: "hit", tabindex: "0", dataset: { id: hit.id }, onclick: (event) => open(event.currentTarget), onkeydown: (event) => { if (event.key === "Enter") open(event.currentTarget); },
       onmouseenter: () => point(hit.id), onmouseleave: () => point(null), onfocus: () => point(hit.id), onblur: () => point(null) },
-    h("h4", {}, h("span", { class: "place" }, String(place + 1)), h("span", {}, hit.title || hit.source)),
+    h("h4", {}, h("span", { class: "place" }, String(place + 1)), h("span", {}, breakable(hit.title || hit.source))),
     h("p", { class: "where" }, hit.source, hit.missing ? h("span", { class: "gone" }, " · no longer there") : null),
     h("p", { class: "passage" }, marked(hit)),
     h("p", { class: "why" }, ranks.length ? h("span", {}, ranks.join(" · ")) : null, words),

@@ -1,5 +1,5 @@
 // Space: the passages' vectors on a plane, neighbours, and the way of a search through the index.
-import { button, count, css, failed, fixed, h, latest, opening, sharp, unpacked, waiting } from "./dom.js";
+import { breakable, button, count, css, failed, fixed, h, latest, opening, sharp, unpacked, waiting } from "./dom.js";
 import { ask } from "./net.js";
 
 const REACH = 16000; // of the coordinates that the server sends
@@ -127,34 +127,39 @@ class Space {
     this.dot(context, x, y, 6, css("--series-2"));
   }
 
+  /** What was looked at, in its order; at the end the way to each passage that was found. */
   drawWalk(context) {
-    const { steps, at, hits } = this.walk;
-    const shown = Math.ceil(steps.numbers.length * this.walk.progress);
-    const where = new Map();
-    context.strokeStyle = css("--series-3");
-    context.lineWidth = 0.8;
-    context.globalAlpha = 0.4;
+    const { steps, at, hits, progress } = this.walk;
+    const shown = Math.ceil(steps.numbers.length * progress);
+    const where = new Map(), origin = new Map();
+    context.fillStyle = css("--series-3");
+    context.globalAlpha = 0.6;
     context.beginPath();
     for (let step = 0; step < shown; step += 1) {
+      const number = steps.numbers[step];
+      if (where.has(number)) continue;
       const [x, y] = this.screen(...steps.at[step]);
-      const from = where.get(steps.origins[step]);
-      if (from) {
-        context.moveTo(...from);
-        context.lineTo(x, y);
-      }
-      if (!where.has(steps.numbers[step])) where.set(steps.numbers[step], [x, y]);
-    }
-    context.stroke();
-    context.globalAlpha = 1;
-    context.fillStyle = css("--series-3");
-    context.beginPath();
-    for (const [x, y] of where.values()) {
+      where.set(number, [x, y]);
+      origin.set(number, steps.origins[step]);
       context.moveTo(x + 1.8, y);
       context.arc(x, y, 1.8, 0, 7);
     }
     context.fill();
-    if (shown) this.dot(context, ...this.screen(...steps.at[0]), 4, css("--series-5"));
-    if (this.walk.progress === 1) for (const hit of hits) this.dot(context, ...this.screen(...hit.at), 4.5, css("--leaf"));
+    context.globalAlpha = 1;
+    if (progress === 1) {
+      context.strokeStyle = css("--ink");
+      context.lineWidth = 1.3;
+      context.beginPath();
+      for (let number of hits.map((hit) => hit.number)) {
+        for (; where.has(origin.get(number)); number = origin.get(number)) {
+          context.moveTo(...where.get(number));
+          context.lineTo(...where.get(origin.get(number)));
+        }
+      }
+      context.stroke();
+      for (const hit of hits) this.dot(context, ...this.screen(...hit.at), 4.5, css("--leaf"));
+    }
+    if (shown) this.dot(context, ...this.screen(...steps.at[0]), 5, css("--series-5"));
     this.cross(context, ...this.screen(...at));
   }
 
@@ -277,7 +282,7 @@ class Space {
       (signal) => ask("/view/space/neighbours", { number, k: 8 }, signal),
       (found) => {
         [this.chosen, this.walk] = [found, null];
-        this.side.replaceChildren(h("h3", {}, found.of.title || "untitled"), h("p", { class: "where" }, found.of.source), h("p", { class: "passage" }, found.of.text), h("h4", {}, "Nearest of all dimensions"), this.list(found.hits));
+        this.side.replaceChildren(h("h3", {}, breakable(found.of.title || "untitled")), h("p", { class: "where" }, found.of.source), h("p", { class: "passage" }, found.of.text), h("h4", {}, "Nearest of all dimensions"), this.list(found.hits));
         this.redraw();
       },
       (error) => this.side.replaceChildren(failed(error)),
@@ -296,7 +301,7 @@ class Space {
         const levels = new Set(found.steps.levels).size;
         this.side.replaceChildren(
           h("h3", {}, query),
-          h("p", { class: "soft" }, `The graph looked at ${count(found.looked)} of ${count(found.count)} vectors (${fixed((100 * found.looked) / found.count, 1)}%) on ${levels} level${levels === 1 ? "" : "s"}, keeping ${count(found.ef)} candidates.`),
+          h("p", { class: "soft" }, `The graph looked at ${count(found.looked)} of ${count(found.count)} vectors (${fixed((100 * found.looked) / found.count, 1)}%) on ${levels} level${levels === 1 ? "" : "s"}, keeping ${count(found.ef)} candidates. Lines are its way to each passage that it found.`),
           h("p", { class: "legend" }, h("span", {}, h("i", { class: "dot query" }), "query"), h("span", {}, h("i", { class: "dot entry" }), "entry"), h("span", {}, h("i", { class: "dot looked" }), "looked at"), h("span", {}, h("i", { class: "dot found" }), "found")),
           this.list(found.hits),
         );
@@ -319,6 +324,6 @@ class Space {
   }
 
   list(hits) {
-    return h("ol", { class: "neighbours" }, hits.map((hit) => h("li", {}, h("button", { type: "button", class: "link", title: hit.text, onclick: () => this.choose(hit.number) }, hit.title || hit.source), h("span", { class: "soft" }, fixed(hit.score, 3)))));
+    return h("ol", { class: "neighbours" }, hits.map((hit) => h("li", {}, h("button", { type: "button", class: "link", title: hit.text, onclick: () => this.choose(hit.number) }, breakable(hit.title || hit.source)), h("span", { class: "soft" }, fixed(hit.score, 3)))));
   }
 }

@@ -2,8 +2,6 @@
 import { count, debounce, failed, fixed, h, latest, opening, waiting } from "./dom.js";
 import { ask } from "./net.js";
 
-const SHOWN = 1200; // pieces of one tokenizer that are drawn
-
 export function mount(panel, overview) {
   const once = latest();
   const input = h("textarea", { rows: "3", "aria-label": "Text", "data-main": "", spellcheck: "false", maxlength: "20000" });
@@ -49,7 +47,7 @@ export function mount(panel, overview) {
 }
 
 function row(found, most, tell) {
-  const drawn = found.pieces.slice(0, SHOWN);
+  const drawn = found.pieces;
   const spans = drawn.map((piece, place) => h(
     "span", { class: `piece piece-${place % 4}${piece.count === 0 ? " unmet" : ""}${piece.part ? " part" : ""}${piece.unknown ? " unknown" : ""}`, dataset: { place: String(place) } },
     piece.part ? "·" : visible(piece.text),
@@ -113,7 +111,7 @@ function showGlitches(place, add) {
     place.replaceChildren(
       h("h3", {}, "Tokens that training never met"),
       tokens.length
-        ? h("div", { class: "examples" }, tokens.map((one) => h("button", { type: "button", class: "example mono", title: `id ${one.id}: add it to the text`, onclick: () => add(one.text) }, visible(one.text))))
+        ? h("div", { class: "examples" }, tokens.map((one) => h("button", { type: "button", class: "example mono", title: `id ${one.id}: add it to the text`, onclick: () => add(one.text) }, visible(one.text).replace(/^ /, "␣"))))
         : h("p", { class: "soft" }, "None, or this run does not keep its training tokens."),
       h("p", { class: "caption" }, "Ids of the vocabulary without a single use in the training tokens. Their vectors are as random as on the first day; where such a token comes up, a model says strange things (“glitch tokens”)."),
     );
