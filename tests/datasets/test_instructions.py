@@ -102,12 +102,24 @@ def test_a_users_file_is_read_and_bad_rows_are_named(tmp_path: Path) -> None:
     assert [(one.line, one.reason) for one in found.rejected] == [
         (3, "not JSON"),
         (5, "no answer"),
-        (6, "neither 'messages' nor 'instruction'"),
+        (6, "none of 'messages', 'conversations', 'instruction', 'question', 'prompt'"),
         (7, "not a JSON object"),
         (8, "message 1 has the role 'robot' (system, user or assistant)"),
     ]
     with pytest.raises(DataError, match=r"bad.jsonl:1: no usable row; not JSON"):
         read_instructions(_write(tmp_path / "bad.jsonl", "{"))
+
+
+def test_other_ways_to_write_a_question_and_its_answer(tmp_path: Path) -> None:
+    rows = (
+        {"question": "Why?", "answer": "So."}, {"prompt": "Why?", "completion": "So.", "source": "here"},
+        {"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]},
+    )  # fmt: skip
+    found = read_instructions(_write(tmp_path / "rows.jsonl", *rows)).rows
+    assert {json.dumps(one["messages"]) for one in found} == {
+        json.dumps([{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}])
+    }
+    assert [one["source"] for one in found] == ["line 1", "here", "line 3"]
 
 
 def test_preferences_are_checked(tmp_path: Path) -> None:
@@ -127,6 +139,10 @@ def test_preferences_are_checked(tmp_path: Path) -> None:
 
 def test_real_files_are_read(shared_data: Any) -> None:
     assert len(read_instructions(shared_data("instructions/alpaca_en_demo.json")).rows) > 900
+    sums = read_instructions(shared_data("instructions/gsm8k-test.jsonl"))
+    assert (len(sums.rows), len(sums.rejected)) == (1319, 0)
+    assert sums.rows[0]["messages"][1]["content"].endswith("#### 18")
+    assert sums.rows[6]["source"] == "line 7"
 
 
 def test_ranking_prefers_the_better_and_draws_no_pair_twice() -> None:

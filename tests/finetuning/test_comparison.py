@@ -12,16 +12,18 @@ import torch
 from typer.testing import CliRunner
 
 from seedbed.cli.app import app
-from seedbed.core.errors import ConfigError
+from seedbed.core.errors import ConfigError, DataError
 from seedbed.core.ragged import Ragged
 from seedbed.core.randomness import numpy_generator, torch_generator
+from seedbed.datasets.instructions import EncodedInstructions
 from seedbed.datasets.jsonl import write_rows
 from seedbed.finetuning import LoRAConfig, add_adapter
 from seedbed.finetuning.comparison import Comparison, Point, Tuned, Way
+from seedbed.finetuning.memorization import Canaries
 from seedbed.finetuning.packing import AnswerTokens, ExampleBatches
 from seedbed.finetuning.regularizers import Anchored, fisher_diagonal
 from seedbed.models import Decoder, ModelConfig, save_model
-from seedbed.tokenizers import train_bpe
+from seedbed.tokenizers import Tokenizer, train_bpe
 from seedbed.tokenizers.chat import CHATML, CHATML_TOKENS
 
 
@@ -78,13 +80,45 @@ def tuned(rate: float, learned: float, forgotten: float) -> Tuned:
 
 def test_the_front_is_what_no_other_beats() -> None:
     ways = [tuned(1e-3, 0.5, 0.1), tuned(2e-3, 0.6, 0.3), tuned(3e-3, 0.4, 0.2), tuned(4e-3, 0.1, -0.1)]
-    result = Comparison(ways, ["own"], 10, 10, 9, 1.0)
+    result = Comparison(ways, [], [], ["own"], 10, 10, 9, 1.0)
     assert [one.way.learning_rate for one in result.front()] == [4e-3, 1e-3, 2e-3]
     assert result.advised().way.learning_rate == 1e-3
     with pytest.raises(ValueError, match="rank"):
         Way(method="lora", learning_rate=1e-3)
     with pytest.raises(ValueError, match="full fine-tuning"):
         Way(method="lora", rank=4, learning_rate=1e-3, remedy="ewc")
+
+
+def test_a_secret_that_a_model_knows_by_heart_is_fully_exposed(files: Path) -> None:
+    tokenizer = Tokenizer.load(files / "model")
+    canaries = Canaries((0, 3), candidates=16, seed=2)
+    empty = EncodedInstructions(Ragged.from_rows([], np.uint32), Ragged.from_rows([], np.bool_), 0, 0)
+    rows = canaries.plant(empty, tokenizer, 64)
+    assert len(rows) == 3
+    model = Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=64, layers=1, heads=2, context_length=64))
+    blank = {one.repeats: one for one in canaries.exposures(model, tokenizer, 64)}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss, count, _ = AnswerTokens().loss(model, next(ExampleBatches(rows.ids, rows.answers, 3)))
+        optimizer.zero_grad()
+        (loss / count).backward()
+        optimizer.step()
+    taught = {one.repeats: one for one in canaries.exposures(model, tokenizer, 64)}
+    assert taught[3].bits == taught[3].limit == 4
+    assert taught[0].bits < 4
+    # By hand: of the losses of all candidates how many lie below that of the planted one?
+    secrets = canaries._secrets[0]
+    nats = []
+    for secret in secrets:
+        row = canaries._encode([canaries._row(0, secret)], tokenizer, 64)
+        ids = torch.from_numpy(row.ids[0].astype(np.int64))
+        logprobs = model(ids[None, :-1]).log_softmax(-1)[0]
+        answer = torch.from_numpy(row.answers[0])[1:]
+        nats.append(-float(logprobs.gather(1, ids[1:, None])[answer].sum().detach()))
+    assert taught[0].bits == pytest.approx(4 - np.log2(1 + sum(one < nats[0] for one in nats[1:])))
+    assert 0 <= blank[3].bits <= 4
+    with pytest.raises(DataError, match="no room for a canary"):
+        canaries.plant(empty, tokenizer, 8)
 
 
 @pytest.fixture
@@ -116,7 +150,19 @@ def test_the_command_compares_and_writes_its_page(files: Path) -> None:
         {"method": "qlora", "rank": 2, "learning_rate": 1e-2},
     ]
     base = ["finetune", "--measure-forgetting", "--model", str(files / "model"), "--data", str(files / "rows.jsonl")]
-    (files / "ways.json").write_text(json.dumps({"steps": 8, "batch_size": 8, "evaluations": 2, "ways": ways}))
+    (files / "ways.json").write_text(
+        json.dumps(
+            {
+                "steps": 8,
+                "batch_size": 8,
+                "evaluations": 2,
+                "sizes": [0.5],
+                "canaries": [0, 2],
+                "candidates": 8,
+                "ways": ways,
+            }
+        )
+    )
     more = ["--out", str(files / "out"), "--comparison", str(files / "ways.json")]
     result = CliRunner().invoke(app, [*base, *more, "--base-text", str(files / "own.txt")], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -127,6 +173,8 @@ def test_the_command_compares_and_writes_its_page(files: Path) -> None:
         assert one["points"][-1]["held_out"] < one["points"][0]["held_out"]
     plain, replayed = (one["points"][-1]["texts"]["own"] for one in found["tuned"][:2])
     assert replayed < plain
+    assert [one["rows"] for one in found["sizes"]] == [18, 35]
+    assert [one["repeats"] for one in found["exposures"]] == [0, 2]
     assert "QLoRA r2" in (files / "out" / "index.html").read_text()
 
 

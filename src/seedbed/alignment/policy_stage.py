@@ -17,7 +17,7 @@ from ..core.console import show
 from ..core.errors import DataError
 from ..core.randomness import derive_seed, numpy_generator, torch_generator
 from ..datasets.instructions import Turns
-from ..datasets.jsonl import Row
+from ..datasets.jsonl import Row, say_left_out
 from ..datasets.preferences import encode_labelled, encode_preferences, prompt_of
 from ..datasets.shared_prompts import SharedPromptBatches
 from ..finetuning import LoRAConfig, add_adapter, save_adapter
@@ -177,6 +177,7 @@ def align_dpo(
         rows, held_out_rows = split_by_prompt(rows, config.held_out_share, config.seed).values()
     asked = Questions.of_sides(rows, held_out_rows).held_out
     train, held_out = (encode(side, tokenizer, context, end_id) for side in (rows, held_out_rows))
+    say_left_out(train.left_out + held_out.left_out)
     reference = Reference(policy)
     with reference.model() as start:
         references = [reference_logprobs(start, pairs, pad_id) for pairs in (train, held_out)]

@@ -14,7 +14,7 @@ from ..core.config import Config
 from ..core.errors import DataError
 from ..core.randomness import derive_seed, numpy_generator, torch_generator
 from ..datasets.instructions import Turns, question_of
-from ..datasets.jsonl import Row, write_rows
+from ..datasets.jsonl import Row, say_left_out, write_rows
 from ..datasets.preferences import (
     Candidate,
     EncodedPreferences,
@@ -101,6 +101,7 @@ def train_reward_model(
     train, validation = (
         encode_preferences(pairs[name], tokenizer, context, end_id) for name in ("train", "validation")
     )
+    say_left_out(train.left_out + validation.left_out)
     model, result = fit_reward_model(config, policy, train, workspace.scratch, workspace.path / "metrics.jsonl")
     workspace.measurements.update(result.measurements)
     held = preference_metrics(pair_margins(model.score, validation))

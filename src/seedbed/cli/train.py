@@ -32,7 +32,9 @@ def finetune(
     data: Annotated[
         Path | None,
         typer.Option(
-            help='JSONL: {"messages": [...]} or {"instruction", "input", "output"} a row.', show_default=False
+            help='JSONL or a JSON list, of {"messages": [...]}, {"instruction", "input", "output"}, '
+            '{"question", "answer"}, {"prompt", "completion"} or {"conversations": [...]}.',
+            show_default=False,
         ),
     ] = None,
     method: Annotated[

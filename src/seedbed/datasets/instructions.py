@@ -196,33 +196,46 @@ def _as_title(title: str) -> str:
 
 
 def read_instructions(path: str | Path) -> Rows:
-    """Rows of a user's JSONL: `{"messages": [...]}` or `{"instruction", "input", "output"}`.
+    """Rows of a user's JSONL, or of a JSON list: `{"messages": [...]}`, ShareGPT's `{"conversations": [...]}`,
+    `{"instruction", "input", "output"}`, `{"question", "answer"}` or `{"prompt", "completion"}`.
 
     Rows without an answer, and rows that are malformed, are in `.rejected` with line and reason.
 
     Raises:
         DataError: the file cannot be read or has no usable row.
     """
-    return read_rows(path, _parse)
+    return read_rows(path, _parse, say_where=True)
+
+
+_PAIRS = {"instruction": "output", "question": "answer", "prompt": "completion"}  # what is asked, and what is answered
 
 
 def _parse(row: Row) -> Row:
-    if "messages" in row:
-        messages = checked_messages(row["messages"])
-    elif "instruction" in row:
-        for key in ("instruction", "input", "output"):
+    if "messages" in row or "conversations" in row:
+        turns = row.get("messages", row.get("conversations"))
+        messages = checked_messages([from_sharegpt(one) for one in turns] if isinstance(turns, list) else turns)
+    elif asked := next((key for key in _PAIRS if key in row), None):
+        answered = _PAIRS[asked]
+        for key in (asked, "input", answered):
             if not isinstance(row.get(key) or "", str):
                 raise ValueError(f"'{key}' is not text")
-        question = "\n\n".join(part for part in (row["instruction"], row.get("input")) if part and part.strip())
+        question = "\n\n".join(part for part in (row[asked], row.get("input")) if part and part.strip())
         if not question:
-            raise ValueError("empty instruction")
-        answer = row.get("output") or ""
-        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            raise ValueError(f"empty {asked}")
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": row.get(answered) or ""}]
     else:
-        raise ValueError("neither 'messages' nor 'instruction'")
+        raise ValueError(f"none of 'messages', 'conversations', {', '.join(repr(key) for key in _PAIRS)}")
     if not any(one["role"] == "assistant" and one["content"].strip() for one in messages):
         raise ValueError("no answer")
-    return {"messages": messages, "subject": row.get("subject"), "source": str(row.get("source", ""))}
+    return {"messages": messages, "subject": row.get("subject"), "source": str(row.get("source") or "")}
+
+
+def from_sharegpt(message: Any) -> Any:
+    """A ShareGPT message `{"from", "value"}` as `{"role", "content"}`; anything else as it is."""
+    roles = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+    if isinstance(message, dict) and "from" in message and "role" not in message:
+        return {"role": roles.get(str(message["from"]), str(message["from"])), "content": message.get("value")}
+    return message
 
 
 def checked_messages(messages: Any) -> list[dict[str, str]]:
@@ -252,7 +265,7 @@ class EncodedInstructions:
     answers: Ragged  # True on the assistant's tokens, with the <|im_end|> that ends them
     too_long: int
     without_answer: int  # the chat template left nothing of the answer
-    left_out: tuple[tuple[int, str], ...] = ()  # number of each of these rows, from 0, and why
+    left_out: tuple[tuple[str, str], ...] = ()  # where each of these rows is from, and why
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -267,12 +280,13 @@ def encode_instructions(rows: Iterable[Row], tokenizer: Tokenizer, context_lengt
     from ..tokenizers import chat
 
     ids, answers, left_out = [], [], []
-    for number, row in enumerate(rows):
+    for row in rows:
         row_ids, mask = chat.encode(tokenizer, row["messages"])
+        source = str(row.get("source") or "")
         if len(row_ids) > context_length:
-            left_out.append((number, f"{len(row_ids)} tokens, more than {context_length}"))
+            left_out.append((source, f"longer than {context_length} tokens"))
         elif not mask.any():
-            left_out.append((number, _DROPPED))
+            left_out.append((source, _DROPPED))
         else:
             ids.append(row_ids)
             answers.append(mask)

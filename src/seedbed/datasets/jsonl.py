@@ -36,8 +36,11 @@ class Rows:
         return dict(sorted(Counter(one.reason for one in self.rejected).items()))
 
 
-def read_rows(path: str | Path, parse: Callable[[Row], Row]) -> Rows:
+def read_rows(path: str | Path, parse: Callable[[Row], Row], *, say_where: bool = False) -> Rows:
     """Read JSONL (or a JSON file that is one list) through `parse`, which raises ValueError(reason) on a bad row.
+
+    Args:
+        say_where: rows without a `source` get the line on which they stand.
 
     Raises:
         DataError: the file cannot be read, or no row of it can be used (with the first row's line and reason).
@@ -54,7 +57,8 @@ def read_rows(path: str | Path, parse: Callable[[Row], Row]) -> Rows:
                 raise value
             if not isinstance(value, dict):
                 raise ValueError("not a JSON object")
-            found.rows.append(parse(value))
+            row = parse(value)
+            found.rows.append(row | {"source": row.get("source") or f"line {line}"} if say_where else row)
         except ValueError as error:
             found.rejected.append(Rejected(line, str(error)))
     if not found.rows:
@@ -65,10 +69,23 @@ def read_rows(path: str | Path, parse: Callable[[Row], Row]) -> Rows:
 
 def usable_rows(read: Rows) -> list[Row]:
     """The good rows of a file; the bad ones are counted aloud."""
-    for reason, count in read.reasons.items():
-        lines = [str(one.line) for one in read.rejected if one.reason == reason][:5]
-        show(f"{count} rows left out: {reason} (line {', '.join(lines)}{', ...' if count > 5 else ''})", style="yellow")
+    say_left_out((f"line {one.line}", one.reason) for one in read.rejected)
     return read.rows
+
+
+def say_left_out(left_out: Iterable[tuple[str, str]]) -> None:
+    """Count rows that are not used aloud, by reason, and name the first.
+
+    Args:
+        left_out: where each row is from, and why it is not used.
+    """
+    places: dict[str, list[str]] = {}
+    for place, reason in left_out:
+        places.setdefault(reason, []).append(place)
+    for reason, found in sorted(places.items()):
+        first = ", ".join(one for one in found[:5] if one)
+        named = f" ({first}{', ...' if len(found) > 5 else ''})" if first else ""
+        show(f"{len(found)} {'row' if len(found) == 1 else 'rows'} left out: {reason}{named}", style="yellow")
 
 
 def _values(data: bytes) -> Iterable[tuple[int, Any]]:

@@ -20,7 +20,7 @@ import torch
 from ..core.errors import DataError
 from ..core.ragged import Ragged
 from ..core.randomness import numpy_generator
-from .instructions import Turns, checked_messages, encode_prompt
+from .instructions import Turns, checked_messages, encode_prompt, from_sharegpt
 from .jsonl import Row, Rows, read_rows
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def read_preferences(path: str | Path) -> Rows:
     Raises:
         DataError: the file cannot be read or has no usable row.
     """
-    return read_rows(path, parse_preference)
+    return read_rows(path, parse_preference, say_where=True)
 
 
 def read_labelled(path: str | Path) -> Rows:
@@ -60,7 +60,7 @@ def read_labelled(path: str | Path) -> Rows:
     Raises:
         DataError: the file cannot be read or has no usable row.
     """
-    return read_rows(path, parse_labelled)
+    return read_rows(path, parse_labelled, say_where=True)
 
 
 def parse_preference(row: Row) -> Row:
@@ -117,7 +117,7 @@ def parse_prompt(row: Row) -> str | list[dict[str, str]]:
     if not isinstance(prompt, str):
         if not isinstance(prompt, list):
             raise ValueError("'prompt' is missing or not text")
-        messages = checked_messages([_message(one) for one in prompt])
+        messages = checked_messages([from_sharegpt(one) for one in prompt])
         if messages[-1]["role"] != "user":
             raise ValueError("the prompt does not end with the user's turn")
         if len(messages) > 1:
@@ -133,18 +133,10 @@ def _answer(row: Row, side: str) -> str:
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
     if isinstance(answer, dict):
-        answer = _message(answer).get("content")
+        answer = from_sharegpt(answer).get("content")
     if not isinstance(answer, str):
         raise ValueError(f"'{side}' is missing or not text")
     return answer
-
-
-def _message(value: Any) -> Any:
-    """A ShareGPT message `{"from", "value"}` as `{"role", "content"}`; anything else as it is."""
-    roles = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-    if isinstance(value, dict) and "from" in value and "role" not in value:
-        return {"role": roles.get(str(value["from"]), str(value["from"])), "content": value.get("value")}
-    return value
 
 
 def _without_common_turns(row: Row) -> Row:
@@ -208,6 +200,7 @@ class EncodedPreferences:
     chosen: Ragged
     rejected: Ragged
     too_long: int
+    left_out: tuple[tuple[str, str], ...] = ()  # where each of those pairs is from, and why
     desirable: np.ndarray | None = None  # bool (pairs,): the labels of labelled answers
 
     def __len__(self) -> int:
@@ -219,7 +212,7 @@ class EncodedPreferences:
             Ragged.from_rows([one[int(row)] for row in rows]) for one in (self.prompts, self.chosen, self.rejected)
         )
         desirable = None if self.desirable is None else self.desirable[rows]
-        return EncodedPreferences(prompts, chosen, rejected, self.too_long, desirable)
+        return EncodedPreferences(prompts, chosen, rejected, self.too_long, self.left_out, desirable)
 
     def sequence(self, side: str, row: int) -> np.ndarray:
         """Prompt and answer of one side, as one sequence."""
@@ -261,20 +254,23 @@ def _encoded(
 ) -> EncodedPreferences:
     columns: tuple[list[np.ndarray], ...] = ([], [], [])
     labels: list[bool] = []
+    left_out: list[tuple[str, str]] = []
     for row, chosen, rejected in pairs:
         prompt = encode_prompt(tokenizer, prompt_of(row))
         if len(prompt) + max(len(chosen), len(rejected)) <= context_length:
             for column, ids in zip(columns, (prompt, chosen, rejected), strict=True):
                 column.append(ids)
             labels.append(row.get("label", True))
-    too_long = len(pairs) - len(labels)
+        else:
+            left_out.append((str(row.get("source") or ""), f"longer than {context_length} tokens"))
+    too_long = len(left_out)
     if not labels:
         raise DataError(
             f"no preference pair can be trained on: {too_long} are longer than the context of {context_length} tokens"
         )
     prompts, chosen_rows, rejected_rows = (Ragged.from_rows(column) for column in columns)
     desirable = np.array(labels) if "label" in pairs[0][0] else None
-    return EncodedPreferences(prompts, chosen_rows, rejected_rows, too_long, desirable)
+    return EncodedPreferences(prompts, chosen_rows, rejected_rows, too_long, tuple(left_out), desirable)
 
 
 @dataclass(frozen=True)

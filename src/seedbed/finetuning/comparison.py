@@ -1,4 +1,5 @@
-"""Ways to fine-tune one model on one set of rows, side by side: what each learns, forgets and costs.
+"""Ways to fine-tune one model on one set of rows, side by side: what each learns, forgets and costs; and of the
+advised way how it overfits when there are fewer rows, and what it holds of secrets that it saw a few times.
 
 Learning is the loss on held-out answers; forgetting is how much worse the tuned model foretells plain texts: those of
 the base model's own distribution, and others.
@@ -11,8 +12,9 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -28,6 +30,7 @@ from ..models import Decoder
 from ..training import Trainer, TrainerConfig
 from .adapters import add_adapter
 from .lora import LoRAConfig
+from .memorization import Canaries, Exposure
 from .memory import estimate_memory
 from .packing import AnswerTokens, ExampleBatches, example_nats
 from .quantization import quantize_nf4
@@ -93,6 +96,13 @@ class ComparisonConfig(Config):
     steps: int = Field(100, ge=1)
     batch_size: int = Field(16, ge=1)
     evaluations: int = Field(4, ge=1, description="of each run, evenly over its steps")
+    sizes: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.125, 0.25, 0.5), description="shares of the rows that the advised way is also trained on, for as many steps"
+    )
+    canaries: tuple[Annotated[int, Field(ge=0, le=1024)], ...] = Field(
+        (0, 1, 4, 16), max_length=26, description="how often secrets are planted among the rows of the advised way"
+    )
+    candidates: int = Field(256, ge=2, le=1 << 16, description="secrets that a planted one is ranked among")
     seed: int = 0
 
 
@@ -132,8 +142,22 @@ class Tuned:
 
 
 @dataclass(frozen=True)
+class Sized:
+    """The advised way on some of the rows, for as many steps: nats an answer token at the end."""
+
+    rows: int
+    epochs: float
+    train: float
+    held_out: float
+
+
+@dataclass(frozen=True)
 class Comparison:
+    """`sizes` (all rows are the last) and `exposures` (of secrets planted among the rows) are of the advised way."""
+
     tuned: list[Tuned]
+    sizes: list[Sized]
+    exposures: list[Exposure]
     texts: list[str]  # the first is the base model's own
     rows: int
     parameters: int
@@ -186,13 +210,39 @@ def compare(
     context = load().config.context_length
     windows = {name: text_windows(tokenizer, text, context, name) for name, text in texts.items()}
     spared, measured = windows[next(iter(texts))][0], {name: one[1] for name, one in windows.items()}
+    tune = partial(_tune, config, held_out=held_out, spared=spared, measured=measured, scratch=scratch)
     tuned = []
-    for number, way in enumerate(config.ways):
-        show(f"  {way.name} ({number + 1} of {len(config.ways)})")
-        tuned.append(_tune(config, way, load(), train, held_out, spared, measured, scratch / str(number)))
-    epochs = config.steps * config.batch_size / len(train)
+    for number, way in enumerate(config.ways, start=1):
+        show(f"  {way.name} ({number} of {len(config.ways)})")
+        tuned.append(tune(way, load(), train=train))
     parameters = sum(one.numel() for one in load().parameters())
-    return Comparison(tuned, list(texts), len(train), parameters, config.steps, epochs)
+    found = Comparison(tuned, [], [], list(texts), len(train), parameters, config.steps, _epochs(config, len(train)))
+    advised = found.advised()
+    sizes = []
+    for share in sorted(config.sizes):
+        some = _some(train, max(1, round(share * len(train))))
+        show(f"  {advised.way.name}, {len(some)} of {len(train)} rows")
+        sizes.append(_sized(tune(advised.way, load(), train=some), len(some), config))
+    sizes.append(_sized(advised, len(train), config))
+    exposures = []
+    if config.canaries:
+        show(f"  {advised.way.name}, with canaries")
+        canaries, model = Canaries(config.canaries, config.candidates, config.seed), load()
+        tune(advised.way, model, train=canaries.plant(train, tokenizer, context))
+        exposures = canaries.exposures(model.eval(), tokenizer, context)
+    return dataclasses.replace(found, sizes=sizes, exposures=exposures)
+
+
+def _epochs(config: ComparisonConfig, rows: int) -> float:
+    return config.steps * config.batch_size / rows
+
+
+def _sized(tuned: Tuned, rows: int, config: ComparisonConfig) -> Sized:
+    return Sized(rows, _epochs(config, rows), tuned.points[-1].train, tuned.points[-1].held_out)
+
+
+def _some(rows: EncodedInstructions, count: int) -> EncodedInstructions:
+    return EncodedInstructions(_first(rows.ids, count), _first(rows.answers, count), 0, 0)
 
 
 def text_windows(tokenizer: Tokenizer, text: str, context: int, name: str) -> tuple[Ragged, Ragged]:
@@ -209,12 +259,13 @@ def text_windows(tokenizer: Tokenizer, text: str, context: int, name: str) -> tu
 
 
 def _tune(
-    config: ComparisonConfig, way: Way, model: Decoder, train: EncodedInstructions, held_out: EncodedInstructions,
+    config: ComparisonConfig, way: Way, model: Decoder, *, train: EncodedInstructions, held_out: EncodedInstructions,
     spared: Ragged, measured: Mapping[str, Ragged], scratch: Path,
 ) -> Tuned:  # fmt: skip
+    """Trains `model` where it lies."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    seen = EncodedInstructions(_first(train.ids, len(held_out)), _first(train.answers, len(held_out)), 0, 0)
+    seen = _some(train, len(held_out))
     points: list[Point] = []
 
     def evaluate(tuned: nn.Module) -> dict[str, float]:

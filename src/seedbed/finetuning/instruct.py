@@ -28,7 +28,7 @@ from ..datasets.instructions import (
     question_of,
     read_instructions,
 )
-from ..datasets.jsonl import Row, write_rows
+from ..datasets.jsonl import Row, say_left_out, usable_rows, write_rows
 from ..datasets.loader import Batch, PaddedBatches
 from ..models import Decoder, load_model, save_model
 from ..tokenizers.chat import END_OF_TURN
@@ -101,11 +101,12 @@ def compare_on_files(
     def load() -> Decoder:
         return _for_chat(load_decoder(base), tokenizer)
 
-    rows = read_instructions(data).rows
+    rows = usable_rows(read_instructions(data))
     if len(rows) < 2:
         raise DataError("there are too few rows to hold some of them out", where=data)
     context, held_out = load().config.context_length, max(1, len(rows) // 10)
     train, spared = (encode_instructions(some, tokenizer, context) for some in (rows[held_out:], rows[:held_out]))
+    say_left_out(train.left_out + spared.left_out)
     return compare(config, load, tokenizer, train, spared, texts, scratch)
 
 
@@ -142,6 +143,7 @@ def finetune(
     context, pad_id = model.config.context_length, _pad_id(model)
     train = encode_instructions(train_rows, tokenizer, context)
     held_out = encode_instructions(_subset(held_out_rows, config), tokenizer, context)
+    say_left_out(train.left_out + held_out.left_out)
     examples = _with_replay(train, texts, tokenizer, context, config)
     for name, rows in ((TRAIN_ROWS, train_rows), (HELD_OUT_ROWS, held_out_rows)):
         (workspace.path / name).parent.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from ..core.artifacts import write_atomically
 from ..core.errors import disk_errors
 from ..core.json_files import json_bytes
 from ..finetuning.comparison import Comparison, Tuned
-from . import index_charts, numbers
+from . import charts, index_charts, numbers
 from .charts import Chart, _axis, _data, _framed, _series, _tip
 from .images import write_image
 from .page import Card, Figure, Page, Section, Table
@@ -36,7 +36,7 @@ def finetuning_page(result: Comparison) -> Page:
         f"{numbers.count(len(result.tuned))} ways, {numbers.count(result.rows, 'row')}, "
         f"{numbers.count(result.steps)} steps each: what each learns, forgets and costs.",
         _cards(result),
-        [_front(result), _overfitting(result)],
+        [_front(result), _overfitting(result), *_sizes(result), *_canaries(result)],
         f"Learned: what the loss on held-out answers fell by. Forgotten: what the loss on {own} rose by. Memory is "
         "foretold for a step at the full context, of tensors alone.",
         {
@@ -142,3 +142,55 @@ def _overfitting(result: Comparison) -> Section:
         [Figure("By step", [("", gap_chart(result))], caption, wide=True),
          Table("Nats an answer token", columns, rows, "At the last step.", wide=True)],
     )  # fmt: skip
+
+
+def size_chart(result: Comparison) -> Chart:
+    """Loss at the end by the number of rows, on rows trained on and on others."""
+    order = ("held out", "trained on")
+    rows = [
+        {"rows": one.rows, "nats": nats, "series": name}
+        for one in result.sizes for name, nats in zip(order, (one.held_out, one.train), strict=True)
+    ]  # fmt: skip
+    counts = [one.rows for one in result.sizes]
+    return index_charts.lines(rows, "rows", "nats", order, "rows", "nats an answer token", x_values=counts, form=",d")
+
+
+def _sizes(result: Comparison) -> list[Section]:
+    if len(result.sizes) < 2:
+        return []
+    fewest, most = result.sizes[0], result.sizes[-1]
+    rows = [
+        (numbers.count(one.rows), numbers.fixed(one.epochs, 1), numbers.fixed(one.train, 3),
+         numbers.fixed(one.held_out, 3), numbers.fixed(one.held_out - one.train, 3, sign=True))
+        for one in result.sizes
+    ]  # fmt: skip
+    lead = (
+        f"{result.advised().way.name}, trained for as many steps on fewer rows, so that it sees each more often. With "
+        f"{numbers.count(fewest.rows, 'row')} trained and held-out rows part by "
+        f"{numbers.fixed(fewest.held_out - fewest.train, 3)} nats, with {numbers.count(most.rows)} by "
+        f"{numbers.fixed(most.held_out - most.train, 3)}."
+    )
+    columns = ("Rows", "Epochs", "Trained on", "Held out", "Gap")
+    return [
+        Section(
+            "sizes", "Fewer rows", lead,
+            [Figure("By rows", [("", size_chart(result))], "Loss after the last step."),
+             Table("Nats an answer token", columns, rows)],
+        )
+    ]  # fmt: skip
+
+
+def _canaries(result: Comparison) -> list[Section]:
+    if not result.exposures:
+        return []
+    limit = result.exposures[0].limit
+    rows = [{"times": numbers.count(one.repeats, "time"), "bits": one.bits} for one in result.exposures]
+    lead = (
+        f"Secrets of random digits were planted among the rows of {result.advised().way.name}, each so many times. "
+        f"Exposure is how far the planted secret stands before {numbers.count(2**limit - 1)} others of its kind: a "
+        f"secret that was never seen has one bit on average, and {numbers.fixed(limit, 0)} bits say that the model "
+        "gives it away at once."
+    )
+    chart = charts.bars(rows, "times", "bits", "exposure, bits", lambda bits: numbers.fixed(bits, 1))
+    caption = "After Carlini et al. 2019: log2 of the number of candidates less log2 of the rank by loss."
+    return [Section("canaries", "Secrets held", lead, [Figure("By how often it was seen", [("", chart)], caption)])]
