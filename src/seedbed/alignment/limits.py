@@ -32,6 +32,7 @@ from .overoptimization import Form, OverOptimization, fit
 from .questions import drawn
 from .reward_model import Ensemble, RewardModel, preference_metrics
 from .reward_stage import RewardConfig, fit_reward_model, pair_margins
+from .rewards import GoldConfig
 from .rollouts import Answer, Reference, as_sequences, compare, freeze, rewards_of, sample_answers
 
 if TYPE_CHECKING:
@@ -178,12 +179,7 @@ def study_limits(
     asked = drawn(questions, config.prompts, numpy_generator(config.seed, "limits"))
 
     def sampled(model: Decoder, samples: int) -> Samples:
-        answers = sample_answers(
-            model, tokenizer, asked, temperature=config.temperature, max_new_tokens=config.max_new_tokens,
-            seed=derive_seed(config.seed, "limits"), samples=samples,
-        )  # fmt: skip
-        gold = np.array([one.gold(reward_config.gold)["gold"] for one in answers])
-        return Samples(answers, gold.reshape(-1, samples), judge.reward(answers).reshape(-1, samples))
+        return sample(model, tokenizer, asked, samples, judge, reward_config.gold, config)
 
     study = AlignmentStudy()
     advance(f"{len(asked)} questions, {config.samples} answers each")
@@ -206,6 +202,19 @@ def study_limits(
     )
     study.hacks = [planted_hack(name, flaw, base) for name, flaw in FLAWS.items()]
     return study
+
+
+def sample(
+    model: Decoder, tokenizer: Tokenizer, asked: Sequence[str | Turns], samples: int, judge: RewardModel,
+    gold: GoldConfig, config: LimitsConfig,
+) -> Samples:  # fmt: skip
+    """`samples` answers to each of the questions `asked`, with what they are worth."""
+    answers = sample_answers(
+        model, tokenizer, asked, temperature=config.temperature, max_new_tokens=config.max_new_tokens,
+        seed=derive_seed(config.seed, "limits"), samples=samples,
+    )  # fmt: skip
+    worth = np.array([one.gold(gold)["gold"] for one in answers])
+    return Samples(answers, worth.reshape(-1, samples), judge.reward(answers).reshape(-1, samples))
 
 
 def diversity_row(

@@ -99,7 +99,7 @@ def compare_on_files(
     tokenizer = Tokenizer.load(base)
 
     def load() -> Decoder:
-        return _for_chat(load_decoder(base), tokenizer)
+        return for_chat(load_decoder(base), tokenizer)
 
     rows = usable_rows(read_instructions(data))
     if len(rows) < 2:
@@ -139,7 +139,7 @@ def finetune(
     from ..tokenizers import Tokenizer
 
     tokenizer = Tokenizer.load(base)
-    model = _for_chat(load_decoder(base), tokenizer)
+    model = for_chat(load_decoder(base), tokenizer)
     context, pad_id = model.config.context_length, _pad_id(model)
     train = encode_instructions(train_rows, tokenizer, context)
     held_out = encode_instructions(_subset(held_out_rows, config), tokenizer, context)
@@ -170,7 +170,7 @@ def finetune(
     if config.full is not None:
         metrics["full"] = train_on(model, config.full, "full", workspace.path / "metrics.jsonl")
     if config.adapter is not None:
-        adapted = _for_chat(load_decoder(base), tokenizer)
+        adapted = for_chat(load_decoder(base), tokenizer)
         if config.quantized:
             quantize_nf4(adapted)
         add_adapter(adapted, config.lora, generator=torch_generator(config.seed, "lora"))
@@ -200,7 +200,7 @@ def load_decoder(directory: Path) -> Decoder:
     return model
 
 
-def _for_chat(model: Decoder, tokenizer: Tokenizer) -> Decoder:
+def for_chat(model: Decoder, tokenizer: Tokenizer) -> Decoder:
     """The same model, whose answers end with the end of the turn instead of the end of the text."""
     end_id = tokenizer.token_to_id(END_OF_TURN)
     if end_id is None:
