@@ -43,25 +43,18 @@ def chat(page: Any) -> None:
     page.get_by_label("base").check()
     page.get_by_label("fine-tuned").check()
     page.get_by_label("Seed").fill("1")
-    for _ in range(2):
-        page.locator("[data-main]:visible").fill("What does `csv.reader` do?" if not page.locator(".turn").count() else
-                                                 "Which arguments does `csv.writer` take?")  # fmt: skip
+    for question in ("What does `csv.reader` do?", "Which arguments does `csv.writer` take?"):
+        page.locator("[data-main]:visible").fill(question)
         page.keyboard.press("Enter")
         page.locator(".answer.running").first.wait_for()
         settle(page, ".answer.running")
 
 
-def search(page: Any) -> None:
-    page.locator("[data-main]:visible").fill(_QUERY)
-    page.keyboard.press("Enter")
-    page.locator(".hit").first.hover()
-
-
 def attention(page: Any) -> None:
     page.locator("[data-main]:visible").fill("Return a list of the files in the directory named by path.")
     page.wait_for_timeout(1500)
-    page.locator(".head").nth(5).click()
-    page.mouse.wheel(0, 190)
+    page.locator(".head").last.click()
+    page.mouse.wheel(0, 150)
 
 
 def space(page: Any) -> None:
@@ -78,8 +71,11 @@ def settle(page: Any, selector: str) -> None:
         page.wait_for_timeout(20)
 
 
-PICTURES = {"page_chat": ("chat", chat, "light"), "page_search": ("search", search, "light"),
-            "page_attention": ("attention", attention, "dark"), "page_space": ("space", space, "dark")}  # fmt: skip
+PICTURES = {
+    "page_chat": ("chat", chat, "light"),
+    "page_attention": ("attention", attention, "light"),
+    "page_space": ("space", space, "dark"),
+}
 
 
 def main() -> None:

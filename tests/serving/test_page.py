@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import Running
+from seedbed.serving.keys import new_key
+from seedbed.serving.views.tickets import Tickets
+
+from .conftest import Running, Serve
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 
@@ -107,8 +111,8 @@ def test_an_answer_can_be_stopped_and_markup_in_it_stays_text(visit: Visit) -> N
     page.keyboard.press("Escape")
     visit.until("window.stopped && document.querySelector('.answer:not(.running) .figures').textContent")
     assert page.locator(".figures").inner_text().endswith("stopped")
-    assert page.locator(".answer .text").inner_text().startswith(_HOSTILE)
-    assert page.locator(".question").inner_text() == _HOSTILE
+    assert page.locator(".answer .text").text_content().startswith(_HOSTILE)
+    assert page.locator(".question").text_content() == _HOSTILE
     assert page.locator(".log script, .log img").count() == 0
     assert "taken" not in page.title()
 
@@ -129,7 +133,7 @@ def test_search_shows_every_way_with_reasons_and_markup_as_text(visit: Visit) ->
     page.route("**/view/search", lambda route: route.fulfill(json=answer))
     page.keyboard.press("Enter")
     visit.until("document.querySelectorAll('.column').length === 1")
-    assert page.locator(".passage").inner_text() == _HOSTILE
+    assert page.locator(".passage").text_content() == _HOSTILE
     assert page.locator(".hit script, .hit img").count() == 0
     assert "taken" not in page.title()
 
@@ -199,7 +203,7 @@ def test_lab_and_report_open_and_charts_need_no_code_from_text(visit: Visit) -> 
     visit.open("lab")
     page.locator(".finding summary").click()
     page.wait_for_selector(".chart svg")
-    assert page.locator(".finding td").inner_text() == _HOSTILE
+    assert page.locator(".finding td").text_content() == _HOSTILE
     assert page.locator(".finding img, .finding script").count() == 0
     visit.open("report")
     frame = page.frame_locator("iframe")
@@ -244,13 +248,42 @@ def test_a_phone_shows_all_tabs_without_scrolling_sideways(browser: Any, running
     assert visit.trouble == []
 
 
+def test_where_a_key_is_wanted_the_page_asks_for_it_once(browser: Any, serve: Serve, tmp_path: Path) -> None:
+    secret = new_key(tmp_path / "keys.json", "me")
+    running = serve(keys=tmp_path / "keys.json")
+    visit = Visit(browser, running.url)
+    page = visit.page
+    page.goto(f"{running.url}/#report")
+    page.get_by_label("API key").fill("wrong")
+    page.keyboard.press("Enter")
+    page.get_by_text("does not know that key").wait_for()
+    page.get_by_label("API key").fill(secret)
+    page.keyboard.press("Enter")
+    page.frame_locator("iframe").locator("h1").wait_for()
+    page.keyboard.press("2")
+    page.wait_for_selector("#panel-search h2")
+    visit.context.close()
+    assert [one for one in visit.trouble if "401" not in one] == []
+
+
+def test_tickets_let_in_once_and_for_a_minute() -> None:
+    now = [0.0]
+    tickets = Tickets(lambda: now[0])
+    first, second = tickets.new(), tickets.new()
+    assert [tickets.take(one) for one in (first, first, "", "x")] == [True, False, False, False]
+    now[0] = 61.0
+    assert not tickets.take(second)
+
+
 def test_the_page_lets_no_foreign_code_in_and_reports_live_apart(visit: Visit) -> None:
     response = visit.page.request.get(f"{visit.url}/")
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
     assert "unsafe" not in policy
-    report = visit.page.request.get(f"{visit.url}/view/report").headers["content-security-policy"]
-    assert report.startswith("sandbox allow-scripts;")
+    path = visit.page.request.post(f"{visit.url}/view/report", data={}).json()["path"]
+    first, second = (visit.page.request.get(visit.url + path) for _ in range(2))
+    assert first.headers["content-security-policy"].startswith("sandbox allow-scripts;")
+    assert (first.status, second.status) == (200, 404)
     for path in ("/web/../app.py", "/web/%2e%2e/app.py", "/view/lab/..%2f..%2fcorpus"):
         assert visit.page.request.get(f"{visit.url}{path}").status in (400, 404)

@@ -8,5 +8,6 @@ from . import files, questions
 
 router = APIRouter(include_in_schema=False)
 router.include_router(questions.router)
+router.include_router(questions.open_router)
 router.include_router(files.router)
 files.mount_files(router)

@@ -1,4 +1,4 @@
-"""The page itself, its files, what it shares with the reports, and what browsers may do with them."""
+"""The page itself, its files, and what it shares with the reports. What browsers may do with them, the guard says."""
 
 from __future__ import annotations
 
@@ -14,20 +14,8 @@ from ...reports.look import properties_css, theme
 from ...reports.page import vega_bundle
 
 _WEB = Path(__file__).parents[1] / "web"
-# Nothing but this server's own files: no inline script, no code made from text, no other origin.
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "content-security-policy": _POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-cache",  # browsers ask whether a file has changed, so that a newer version is seen at once
-}
-# A report is a page of its own with scripts of its own (it names their hashes), on an origin of its own.
-REPORT_HEADERS = HEADERS | {"content-security-policy": "sandbox allow-scripts; frame-ancestors 'self'"}
+# Browsers ask whether a file has changed, so that a newer version is seen at once.
+_HEADERS = {"cache-control": "no-cache"}
 
 router = APIRouter(include_in_schema=False)
 
@@ -35,13 +23,13 @@ router = APIRouter(include_in_schema=False)
 class _Files(StaticFiles):
     def file_response(self, *args: object, **keywords: object) -> Response:
         response = super().file_response(*args, **keywords)  # type: ignore[arg-type]
-        response.headers.update(HEADERS)
+        response.headers.update(_HEADERS)
         return response
 
 
 @router.get("/")
 def page() -> FileResponse:
-    return FileResponse(_WEB / "index.html", headers=HEADERS)
+    return FileResponse(_WEB / "index.html", headers=_HEADERS)
 
 
 @router.get("/web/properties.css")
@@ -51,7 +39,7 @@ def properties(request: Request) -> Response:
 
 @router.get("/web/theme.json")
 def chart_theme() -> JSONResponse:
-    return JSONResponse(theme(), headers=HEADERS)
+    return JSONResponse(theme(), headers=_HEADERS)
 
 
 @router.get("/web/vega.js")
@@ -66,7 +54,7 @@ def _vega() -> bytes:
 
 def _made(request: Request, data: bytes, kind: str) -> Response:
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    headers = HEADERS | {"etag": tag}
+    headers = _HEADERS | {"etag": tag}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=kind, headers=headers)

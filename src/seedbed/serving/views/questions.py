@@ -14,17 +14,29 @@ from ..errors import ApiError
 from ..schemas.generation import Body
 from ..service import Service
 from .cutting import Cutting
-from .files import REPORT_HEADERS
 from .findings import finding, findings
 from .heads import Heads
 from .materials import Materials
 from .overview import overview
 from .searching import search
 from .space import Space
+from .tickets import Tickets
 
 router = APIRouter(prefix="/view", include_in_schema=False)
+open_router = APIRouter(include_in_schema=False)  # what needs no key
+
+# A report is a page of its own with scripts of its own (it names their hashes), on an origin of its own.
+_REPORT_HEADERS = {
+    "content-security-policy": "sandbox allow-scripts; frame-ancestors 'self'",
+    "x-frame-options": "SAMEORIGIN",
+    "cache-control": "no-store",
+}
 
 ShortText = Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class Nothing(Body):
+    """A question that says all by being asked."""
 
 
 class SearchQuestion(Body):
@@ -59,6 +71,7 @@ class Views:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.materials = Materials(service.run, service.voices, service.searcher, service.encoder)
+        self.tickets = Tickets()
         self.cutting, self.heads, self.space = Cutting(self.materials), Heads(self.materials), Space(self.materials)
 
 
@@ -134,10 +147,18 @@ async def ask_finding(name: str, views: TheViews) -> dict[str, Any]:
     return await views.service.work(finding, views.service.run.path, name)
 
 
-@router.get("/report")
-def report(views: TheViews) -> FileResponse:
+@router.post("/report")
+async def ask_report(_: Nothing, views: TheViews) -> dict[str, str]:
+    """Where the report can be fetched, once and soon."""
+    return {"path": f"/web/report/{views.tickets.new()}"}
+
+
+@open_router.get("/web/report/{ticket}")
+def report(ticket: str, views: TheViews) -> FileResponse:
+    if not views.tickets.take(ticket):
+        raise ApiError(404, "this ticket is not good, or no longer")
     try:
         path = views.service.run.report
     except ArtifactError as error:
         raise ApiError(404, error.message) from None
-    return FileResponse(path, media_type="text/html", headers=REPORT_HEADERS)
+    return FileResponse(path, media_type="text/html", headers=_REPORT_HEADERS)

@@ -30,12 +30,13 @@ class Chat {
   constructor(panel, overview) {
     this.models = overview.models;
     this.overview = overview;
+    this.chats = overview.models.some((one) => one.chats);
     this.turns = [];
     this.running = null;
     this.stages = [this.models.at(-1).id];
     this.log = h("div", { class: "log", role: "log", "aria-label": "Conversation", tabindex: "0" });
     this.input = h("textarea", {
-      rows: "1", placeholder: "Ask something that the text knows", "aria-label": "Your message", "data-main": "",
+      rows: "1", placeholder: this.chats ? "Ask something that the text knows" : "Begin a text; the model goes on with it", "aria-label": "Your message", "data-main": "",
       oninput: () => this.grow(), onkeydown: (event) => this.key(event),
     });
     this.sender = button("Send", () => (this.running ? this.stop() : this.ask()), { symbol: "send", class: "primary icon" });
@@ -97,11 +98,10 @@ class Chat {
     const text = `A language model of ${count(parameters)} parameters, grown${from}. `
       + (parameters < 5e7 ? "It is small: expect sentences in the style of its text, often wrong. " : "")
       + `It reads ${count(models[0].context)} tokens at a time.`;
-    const chats = models.some((one) => one.chats);
-    const examples = chats ? questions : openings;
+    const examples = this.chats ? questions : openings;
     this.log.replaceChildren(h(
       "div", { class: "welcome" }, opening("Talk to your model", text),
-      examples.length ? h("p", { class: "soft" }, chats ? "Questions that it was not trained on:" : "Beginnings from text that it was not trained on:") : null,
+      examples.length ? h("p", { class: "soft" }, this.chats ? "Questions that it was not trained on:" : "Beginnings from text that it was not trained on:") : null,
       h("div", { class: "examples" }, examples.map((one) => h("button", { type: "button", class: "example", onclick: () => this.ask(one) }, prose(one)))),
     ));
   }
@@ -142,7 +142,7 @@ class Chat {
 
   /** Draw `turn` anew and let every chosen stage answer it. */
   async answer(turn) {
-    turn.answers = new Map(this.stages.map((stage) => [stage, new Answer(stage)]));
+    turn.answers = new Map(this.stages.map((stage) => [stage, new Answer(stage, this.goesOn(stage) ? turn.question : "")]));
     this.draw(turn);
     this.log.scrollTop = this.log.scrollHeight;
     const controller = (this.running = new AbortController());
@@ -210,8 +210,12 @@ class Chat {
     if (scrollHeight - scrollTop - clientHeight < 120) this.log.scrollTop = scrollHeight;
   }
 
+  /** Whether a stage goes on with texts, and does not answer. */
+  goesOn(stage) {
+    return !this.models.find((one) => one.id === stage).chats;
+  }
+
   request(turn, stage) {
-    const model = this.models.find((one) => one.id === stage);
     const seed = this.seed.value.trim();
     const body = {
       model: stage, stream: true, stream_options: { include_usage: true }, truncation: "auto",
@@ -219,7 +223,7 @@ class Chat {
       min_p: Number(this.minP.input.value), max_tokens: Math.max(1, Math.round(Number(this.tokens.value)) || 64),
       ...(seed ? { seed: Math.round(Number(seed)) } : {}),
     };
-    if (!model.chats) return { path: "/v1/completions", body: { ...body, prompt: turn.question } };
+    if (this.goesOn(stage)) return { path: "/v1/completions", body: { ...body, prompt: turn.question } };
     return { path: "/v1/chat/completions", body: { ...body, messages: this.messages(turn, stage) } };
   }
 
@@ -234,14 +238,15 @@ class Chat {
   }
 }
 
-/** One stage's answer. Text is added once a frame, however fast it comes. */
+/** One stage's answer, or how it goes on `from` a text. Text is added once a frame, however fast it comes. */
 class Answer {
-  constructor(stage) {
+  constructor(stage, from) {
     this.stage = stage;
+    this.from = h("span", { class: "soft" }, from);
     this.text = "";
     this.node = document.createTextNode("");
     this.figures = h("p", { class: "figures" });
-    this.body = h("div", { class: "text" }, this.node, h("span", { class: "caret", "aria-hidden": "true" }));
+    this.body = h("div", { class: "text" }, this.from, this.node, h("span", { class: "caret", "aria-hidden": "true" }));
     this.element = h(
       "section", { class: "answer running", "aria-label": `Answer of ${NAMES[stage] ?? stage}`, dataset: { stage } },
       h("h3", {}, NAMES[stage] ?? stage), this.body, this.figures,
@@ -278,8 +283,8 @@ class Answer {
     flush();
     this.element.classList.remove("running");
     if (reason === "failed") return;
-    this.body.replaceChildren(...prose(this.text));
-    if (!this.text) this.body.replaceChildren(h("span", { class: "soft" }, signal.aborted ? "Stopped before the first token." : "It said nothing and ended."));
+    this.body.replaceChildren(this.from, ...prose(this.text));
+    if (!this.text) this.body.append(h("span", { class: "soft" }, signal.aborted ? "Stopped before the first token." : "It said nothing and ended."));
     this.figures.textContent = this.told(usage, first - start, last - first, signal.aborted ? "stopped" : reason);
     grown();
   }

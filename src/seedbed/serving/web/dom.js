@@ -80,8 +80,9 @@ export function waiting(text) {
 }
 
 export function failed(error, again) {
+  const text = error.message || String(error);
   return h(
-    "div", { class: "failed", role: "alert" }, h("p", {}, error.message || String(error)),
+    "div", { class: "failed", role: "alert" }, h("p", {}, text[0].toUpperCase() + text.slice(1)),
     again ? button("Try again", again) : null,
   );
 }

@@ -6,6 +6,10 @@ const REACH = 16000; // of the coordinates that the server sends
 const WALK = 1400; // milliseconds that the way of a search is drawn in
 
 export function mount(panel, overview) {
+  if (!overview.modes.includes("dense")) {
+    panel.append(opening("The space of meanings", "This run has no vectors yet. Go on growing it: seedbed grow."));
+    return {};
+  }
   return new Space(panel, overview);
 }
 
