@@ -113,7 +113,8 @@ def our_online(folder: Path, method: str) -> Step:
     objective: GRPOObjective | PPOObjective
     reference = Reference(policy)
     if method == "grpo":
-        config = GRPOConfig(**shape, group=GROUP)
+        # As TRL with beta 0, which has no reference then.
+        config = GRPOConfig(**shape, group=GROUP, compare_every=1 << 30)
         model, objective = policy, GRPOObjective(config)
         batches = GroupBatches(config, policy, reference, by_length, tokenizer, _questions())
     else:

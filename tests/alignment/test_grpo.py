@@ -62,6 +62,30 @@ def test_groups_share_a_prompt_and_the_first_update_clips_nothing(sft: Path, ada
     assert batches.statistics["sampler_gap"] < 1e-4
 
 
+def test_minibatches_hold_whole_groups_and_comparisons_can_be_rare(sft: Path) -> None:
+    config = _TINY.replace(rollouts=12, minibatches=3, iterations=4, compare_every=2)
+    _, batches = _batches(sft, config)
+    compared = []
+    for _ in range(4):
+        for update in range(config.updates):
+            batch = next(batches)
+            assert len({tuple(row[: int(mask.nonzero()[0]) + 1].tolist()) for row, mask in
+                        zip(batch.ids_BS, batch.mask_BT, strict=True)}) == 1, update  # fmt: skip
+        compared.append("kl" in batches.statistics)
+    assert compared == [True, False, True, True]  # the last one always
+
+
+def test_the_samplers_log_probabilities_serve_between_comparisons(sft: Path) -> None:
+    config = _TINY.replace(iterations=9, compare_every=9)
+    policy, batches = _batches(sft, config)
+    for _ in range(config.updates + 1):
+        batch = next(batches)
+    assert "kl" not in batches.statistics
+    _, _, extra = GRPOObjective(config).loss(policy, batch)
+    assert float(extra["ratio"] / extra["tokens"]) == pytest.approx(1, abs=1e-4)
+    assert float(extra["clipped"]) == 0
+
+
 def test_answers_that_were_cut_off_teach_nothing_where_asked(sft: Path) -> None:
     _, batches = _batches(sft, _TINY.replace(mask_cut_off=True))
     next(batches)

@@ -14,21 +14,23 @@ def online_alarms(row: _Row, first: _Row) -> list[str]:
         row: a row of `metrics.jsonl`; see `policy_stage.align_online`.
     """
     found = []
-    if row["kl"] < -max(0.1, 0.5 * row["kl_exact"]):
+    compared = "kl" in row  # with the reference, which not every iteration may have been
+    if compared and row["kl"] < -max(0.1, 0.5 * row["kl_exact"]):
         found.append(
             f"the sequences' KL is negative ({row['kl']:.2f} nats): sampler and update disagree about probabilities "
             "(temperature, dropout, cut-off distributions), or the penalty is being exploited"
         )
     if not 0.5 <= row["ratio"] <= 2:
         found.append(f"ratios average {row['ratio']:.2f}: the updates are too large (lower the learning rate)")
-    if abs(row["first_ratio"] - 1) > 1e-2 or row["sampler_gap"] > 0.1:
+    gap = row.get("sampler_gap", 0.0)
+    if abs(row["first_ratio"] - 1) > 1e-2 or gap > 0.1:
         found.append(
             f"before any update the ratio is {row['first_ratio']:.3f} (1 is right) and the sampler's log-probabilities "
-            f"are off by up to {row['sampler_gap']:.3f}: the sampler does not run the model that is trained"
+            f"are off by up to {gap:.3f}: the sampler does not run the model that is trained"
         )
     if row["ended"] == 0:
         found.append("no answer ended by itself: the end of a turn was never learned, or max_new_tokens is too small")
-    if row["entropy"] < 0.2 * first["entropy"]:
+    if compared and row["entropy"] < 0.2 * first["entropy"]:
         found.append(
             f"entropy fell from {first['entropy']:.2f} to {row['entropy']:.2f} nats: the policy has nearly stopped to "
             "explore (an entropy bonus or a higher price of divergence holds it)"

@@ -23,6 +23,7 @@ from ..finetuning import LoRAConfig
 from ..models import Decoder
 from ..training import TrainerConfig
 from . import losses
+from .answer_states import can_share
 from .rewards import GoldConfig
 
 _LOGITS_AT_A_TIME = 1 << 24  # numbers; more are made again in the backward pass, a block at a time
@@ -108,7 +109,7 @@ def reference_logprobs(reference: Decoder, pairs: EncodedPreferences, pad_id: in
 def require_shareable(model: Decoder) -> None:
     """Raise ConfigError if `model` sees by columns, not by positions, so that answers cannot share a row."""
     config = model.config
-    if config.window or config.positions in ("alibi", "relative"):
+    if not can_share(model):
         what = "a sliding window" if config.window else f"positions of kind '{config.positions}'"
         raise ConfigError(f"learning from pairs does not serve models with {what}", where="model")
 

@@ -35,6 +35,7 @@ from .rollouts import (
     describe_answers,
     rewards_of,
     sample_answers,
+    scatter,
 )
 
 
@@ -53,6 +54,9 @@ class OnlineConfig(Config):
     kl_coefficient: float = Field(0.03, ge=0, description="price of one nat of divergence from the reference")
     kl_target: float | None = Field(None, gt=0, description="nats per answer that the price adapts to; none: fixed")
     kl_horizon: int = Field(1000, ge=1, description="answers over which the price adapts")
+    compare_every: int = Field(
+        1, ge=1, description="iterations between comparisons with the reference, where divergence has no price"
+    )
     temperature: float = Field(1.0, gt=0, description="of sampling, and so of every probability here")
     max_new_tokens: int = Field(48, ge=1, description="longest answer")
     cut_off_penalty: float = Field(1.0, ge=0, description="taken from the score of an answer that does not end")
@@ -138,8 +142,13 @@ class OnlineBatches(ABC):
         epoch, place = divmod(self._update, self._config.minibatches)
         self._update += 1
         generator = numpy_generator(self._config.seed, "minibatches", self._iteration, epoch)
-        order = torch.from_numpy(generator.permutation(len(self._rollout)))
+        order = torch.from_numpy(self._order(generator))
         return self._rollout.select(order.chunk(self._config.minibatches)[place])
+
+    def _order(self, generator: np.random.Generator) -> np.ndarray:
+        """The answers in the order of one pass; those to one prompt together, so that it is read once."""
+        prompts = generator.permutation(self._config.rollouts // self._samples)
+        return (prompts[:, None] * self._samples + np.arange(self._samples)).reshape(-1)
 
     @torch.no_grad()
     def _collect(self) -> None:
@@ -153,24 +162,43 @@ class OnlineBatches(ABC):
         pad_id, device = policy.config.pad_token_id, policy.embedding.weight.device
         assert pad_id is not None
         ids_BS, mask_BT = (tensor.to(device) for tensor in as_sequences(answers, pad_id))
-        found = compare(policy, self._reference, ids_BS, mask_BT, config.temperature)
+        found, divergence = self._compare(answers, ids_BS, mask_BT)
         scores = rewards_of(self._reward, answers)
         cut_off = torch.tensor([not one.ended for one in answers])
         final_B = (torch.from_numpy(scores) - config.cut_off_penalty * cut_off).to(device)
         self._rollout, own = self._with_advantages(answers, ids_BS, mask_BT, found, final_B)
-        kl = float(losses.masked_sum(losses.kl(found["logprobs"], found["reference_logprobs"]), mask_BT)) / len(answers)
         self.statistics = {
             "iteration": self._iteration,
             **describe_answers(answers, scores, config.gold),
             "reward": float(self._rollout.rewards_BT.sum()) / len(answers),
-            "kl": kl,
-            "kl_exact": float(found["kl"].sum()) / len(answers),
             "kl_coefficient": self._control.coefficient,
-            "entropy": float(losses.masked_mean(found["entropy"], mask_BT)),
-            "sampler_gap": sampler_gap(answers, found["logprobs"], mask_BT),
+            **divergence,
             **own,
         }
-        self._control.update(kl, len(answers))
+        if divergence:
+            self._control.update(divergence["kl"], len(answers))
+
+    def _compare(
+        self, answers: Sequence[Answer], ids_BS: Tensor, mask_BT: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """What policy and reference make of the answers, and what it comes to on average.
+
+        Between comparisons the sampler's log-probabilities are the policy's, and nothing is known of the reference.
+        """
+        config = self._config
+        last = self._iteration == config.iterations
+        if not config.kl_coefficient and (self._iteration - 1) % config.compare_every and not last:
+            sampled = torch.from_numpy(np.concatenate([one.logprobs for one in answers])).to(ids_BS.device)
+            logprobs_BT = scatter(sampled, mask_BT)
+            return {"logprobs": logprobs_BT, "reference_logprobs": logprobs_BT}, {}
+        found = compare(self._policy, self._reference, ids_BS, mask_BT, config.temperature)
+        estimated = losses.masked_sum(losses.kl(found["logprobs"], found["reference_logprobs"]), mask_BT)
+        return found, {
+            "kl": float(estimated) / len(answers),
+            "kl_exact": float(found["kl"].sum()) / len(answers),
+            "entropy": float(losses.masked_mean(found["entropy"], mask_BT)),
+            "sampler_gap": sampler_gap(answers, found["logprobs"], mask_BT),
+        }
 
     def _kl_penalty(self, found: Mapping[str, Tensor]) -> Tensor:
         """The price of each token's divergence, (B, T), as a reward: at most 0 on average."""

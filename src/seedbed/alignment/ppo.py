@@ -18,6 +18,7 @@ from ..datasets.instructions import Turns
 from ..models import Decoder
 from . import losses
 from .advantages import explained_variance, gae, whiten
+from .answer_states import answer_states
 from .online import OnlineBatches, OnlineConfig, add_at_the_end
 from .reward_model import RewardModel
 from .rollouts import Answer, Reference, Reward, Rollout, answer_logits, scatter, token_logprobs
@@ -53,7 +54,7 @@ class ActorCritic(nn.Module):
 
     def values(self, ids_BS: Tensor, mask_BT: Tensor) -> Tensor:
         """Values (B, T) of the states in which answer tokens are chosen; 0 elsewhere."""
-        return scatter(self.head(self.body.hidden(ids_BS[:, :-1])[mask_BT])[:, 0], mask_BT)
+        return scatter(self.head(answer_states(self.body, ids_BS, mask_BT))[:, 0], mask_BT)
 
 
 class PPOObjective:

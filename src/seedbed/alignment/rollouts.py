@@ -23,6 +23,7 @@ from ..finetuning.adapters import disable_adapter, has_adapter, merge_adapter
 from ..generation import Engine, Sampling
 from ..models import Decoder
 from . import losses
+from .answer_states import answer_states
 from .rewards import GoldConfig, gold_parts, gold_reward
 
 if TYPE_CHECKING:
@@ -192,7 +193,8 @@ def as_sequences(answers: Sequence[Answer], pad_id: int) -> tuple[Tensor, Tensor
 
 def answer_logits(model: Decoder, ids_BS: Tensor, mask_BT: Tensor, temperature: float) -> Tensor:
     """Logits (N, V), divided by the sampling temperature, of the answer tokens alone: the head is not run elsewhere."""
-    return model.head(model.hidden(ids_BS[:, :-1])[mask_BT]).float() / temperature
+    logits = model.head(answer_states(model, ids_BS, mask_BT)).float()
+    return logits if temperature == 1 else logits / temperature
 
 
 def token_logprobs(logits_NV: Tensor, ids_BS: Tensor, mask_BT: Tensor) -> Tensor:

@@ -40,9 +40,7 @@ class AnswerBatch:
     @property
     def mask_B1TT(self) -> Tensor:
         """True where a token may attend: to the prompt and to its own answer, backwards."""
-        keys, queries = self.segments_BT[:, None, :], self.segments_BT[:, :, None]
-        causal = torch.ones(self.ids_BT.shape[1], self.ids_BT.shape[1], dtype=torch.bool, device=keys.device).tril()
-        return (causal & ((keys == _PROMPT) | (keys == queries)))[:, None]
+        return prompt_mask(self.segments_BT)
 
     def predictions(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of each answer token: its row, the column that predicts it, its column, and its side (0, 1); int64 (N,)."""
@@ -66,17 +64,28 @@ class AnswerBatch:
 
         A piece has at most `tokens` tokens, or is one row.
         """
-        lengths = (self.segments_BT != _PAD).sum(dim=1)
-        order = lengths.argsort(stable=True)
-        pieces: list[list[int]] = [[]]
-        for row in order.tolist():
-            if pieces[-1] and (len(pieces[-1]) + 1) * int(lengths[row]) > tokens:
-                pieces.append([])
-            pieces[-1].append(row)
-        return [(rows, self.select(rows)) for rows in map(torch.tensor, pieces)]
+        lengths = (self.segments_BT != _PAD).sum(dim=1).tolist()
+        return [(rows, self.select(rows)) for rows in map(torch.tensor, of_like_length(lengths, tokens))]
 
     def to(self, device: torch.device | str) -> AnswerBatch:
         return AnswerBatch(*(getattr(self, one.name).to(device) for one in fields(self)))
+
+
+def prompt_mask(segments_BT: Tensor) -> Tensor:
+    """Bool (B, 1, T, T), True where a token may attend: to the prompt (segment 0) and to its own answer, backwards."""
+    keys, queries = segments_BT[:, None, :], segments_BT[:, :, None]
+    causal = torch.ones(segments_BT.shape[1], segments_BT.shape[1], dtype=torch.bool, device=keys.device).tril()
+    return (causal & ((keys == _PROMPT) | (keys == queries)))[:, None]
+
+
+def of_like_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Rows in pieces of like length, which hold little padding: of `tokens` tokens at most, or of one row."""
+    pieces: list[list[int]] = [[]]
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        if pieces[-1] and (len(pieces[-1]) + 1) * lengths[row] > tokens:
+            pieces.append([])
+        pieces[-1].append(row)
+    return pieces
 
 
 class SharedPromptBatches(ShuffledPairs[AnswerBatch]):

@@ -81,7 +81,7 @@ def policy(run: Evidence) -> Section | None:
         f"{numbers.fixed(metrics['kl'], 1)} nats per answer. {over_optimisation(metrics, rows)}"
     )
     panels = [
-        (title, charts.curve(rows, "iteration", key, "iteration", axis))
+        (title, charts.curve([row for row in rows if key in row], "iteration", key, "iteration", axis))
         for key, title, axis in _PANELS
         if key in rows[0]
     ]
