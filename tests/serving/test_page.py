@@ -80,7 +80,7 @@ def test_chat_streams_side_by_side_and_an_answer_can_be_made_anew(visit: Visit) 
     page.get_by_label("Most tokens").fill("8")
     page.locator(".example").first.click()
     visit.until("document.querySelectorAll('.answer:not(.running) .figures:not(:empty)').length === 2")
-    assert page.locator(".answer h3").all_inner_texts() == ["fine-tuned", "aligned"]
+    assert page.locator(".answer h2").all_inner_texts() == ["fine-tuned", "aligned"]
     assert "tokens" in page.locator(".figures").first.inner_text()
     question = page.locator(".question").inner_text()
     page.get_by_label("Answer anew").click()
@@ -143,13 +143,14 @@ def test_tokens_follow_the_typing(visit: Visit) -> None:
     page.wait_for_selector(".cut")
     page.locator("[data-main]:visible").fill("naïve csv")
     visit.until("document.querySelector('.sizes').textContent.includes('10 bytes')")
+    visit.until("document.querySelectorAll('.cut').length === 5")
     assert page.locator(".cut h3").all_inner_texts() == ["This run", "WordPiece", "Unigram", "Characters", "Bytes"]
     assert page.locator(".cut").nth(4).locator(".piece").all_inner_texts()[2:4] == ["C3", "AF"]
     page.locator(".pieces").first.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_selector(".piece.at")
     assert " id " in page.locator(".tokens .about").inner_text()
-    assert page.locator(".panel.tokens tbody tr").count() > 8
+    visit.until("document.querySelectorAll('.panel.tokens tbody tr').length > 8")
 
 
 def test_attention_is_drawn_and_says_whom_a_token_looks_at(visit: Visit) -> None:

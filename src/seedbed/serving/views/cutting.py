@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -53,23 +53,34 @@ class Named:
 
 
 class Cutting:
-    """Cuts texts by the run's tokenizers. Those that are learnt for comparison are learnt when first asked for."""
+    """Cuts texts by the run's tokenizers. Those for comparison are learnt beside, once anybody asks for anything."""
 
     def __init__(self, materials: Materials) -> None:
         self._materials = materials
-        self._learning = threading.Lock()
+        self._learner = ThreadPoolExecutor(1, "learner")
+
+    @property
+    def learning(self) -> bool:
+        """Whether those for comparison are still being learnt; asked first, so that an answer without them says so."""
+        return not self._learnt.done()
 
     def cut(self, text: str) -> dict[str, Any]:
         """The text by every tokenizer: its pieces, and what they cost."""
-        words = len(text.split())
+        words, learning = len(text.split()), self.learning
         rows = [self._by(named, text) for named in self._named()]
         rows += [_plain("characters", "Characters", "one token a character", text, list(text))]
         rows += [_plain("bytes", "Bytes", "one token a byte of UTF-8", text, [f"{one:02X}" for one in text.encode()])]
-        return {"words": words, "characters": len(text), "bytes": len(text.encode()), "tokenizers": rows}
+        return {
+            "words": words,
+            "characters": len(text),
+            "bytes": len(text.encode()),
+            "tokenizers": rows,
+            "learning": learning,
+        }
 
-    @cached_property
     def languages(self) -> dict[str, Any]:
         """One sentence in several languages: tokens by tokenizer."""
+        learning = self.learning
         costs: dict[str, list[int | None]] = {
             named.title: [_cost(named.tokenizer, text) for text in SENTENCES.values()] for named in self._named()
         }
@@ -78,6 +89,7 @@ class Cutting:
             "source": "Universal Declaration of Human Rights, article 1",
             "sentences": [{"language": name, "text": text} for name, text in SENTENCES.items()],
             "tokens": {**costs, "Bytes": sizes},
+            "learning": learning,
         }
 
     @cached_property
@@ -95,8 +107,8 @@ class Cutting:
 
     def _named(self) -> Iterator[Named]:
         yield from self._own()
-        with self._learning:
-            yield from self._learnt
+        if self._learnt.done():
+            yield from self._learnt.result()
 
     def _own(self) -> Iterator[Named]:
         yield from self._opened.values()
@@ -124,7 +136,10 @@ class Cutting:
         return np.bincount(shards.tokens, minlength=tokenizer.vocab_size)
 
     @cached_property
-    def _learnt(self) -> list[Named]:
+    def _learnt(self) -> Future[list[Named]]:
+        return self._learner.submit(self._learn)
+
+    def _learn(self) -> list[Named]:
         """Other algorithms on the same text, with as many tokens as the run's own."""
         own = next(self._own(), None)
         if own is None or not self._materials.has("corpus"):

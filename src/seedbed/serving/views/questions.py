@@ -104,7 +104,7 @@ async def ask_tokens(question: Text, views: TheViews) -> dict[str, Any]:
 
 @router.get("/tokens/languages")
 async def ask_languages(views: TheViews) -> dict[str, Any]:
-    return await views.service.work(lambda: views.cutting.languages)
+    return await views.service.work(views.cutting.languages)
 
 
 @router.get("/tokens/glitches")

@@ -41,8 +41,9 @@ class Space:
         mean, axes, share = self._plane
         numbers = self._shown
         flat = (index.vectors(numbers) - mean) @ axes
-        codes, groups = self._groups(searcher, numbers)
-        titles = [searcher.passages[number].title for number in numbers.tolist()]
+        rows = np.searchsorted(searcher.passages.numbers, numbers)
+        codes, groups = self._groups(searcher, rows)
+        named, titles = searcher.passages.column("title")
         return {
             "count": len(index),
             "shown": len(numbers),
@@ -50,7 +51,7 @@ class Space:
             "variance": share,
             "numbers": numbers.tolist(),
             "points": base64.b64encode(self._packed(flat).tobytes()).decode(),
-            "titles": titles,
+            "titles": [titles[one] for one in named[rows].tolist()],
             "groups": groups,
             "codes": codes.tolist(),
         }
@@ -143,10 +144,9 @@ class Space:
         scaled = np.rint(flat / self._reach * (_SCALE / 2))
         return np.clip(scaled, -_SCALE, _SCALE).astype("<i2")
 
-    def _groups(self, searcher: Searcher, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], list[str]]:
+    def _groups(self, searcher: Searcher, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], list[str]]:
         """Each point's group: the most frequent folders or documents by name, and all others together."""
         codes, values = searcher.passages.column("source")
-        rows = np.searchsorted(searcher.passages.numbers, numbers)
         counts = np.bincount(codes[rows], minlength=len(values))
         largest = np.argsort(-counts, kind="stable")[:_GROUPS]
         place = np.full(len(values), len(largest), dtype=np.int64)

@@ -43,7 +43,7 @@ class Attention {
 
   async start() {
     try {
-      const { models, cross } = await ask("/view/attention/models");
+      const { models } = await ask("/view/attention/models");
       if (!models.length) {
         this.models.replaceChildren();
         this.state.replaceChildren(h("p", { class: "empty" }, "This run has no transformer yet. Go on growing it: seedbed grow."));
@@ -51,7 +51,6 @@ class Attention {
       }
       const asDefault = models.find((one) => one.id === "policy") ?? models[0];
       this.model = asDefault.id;
-      this.cross = cross;
       this.models.replaceChildren(choices(
         "Model", "radio", models.map((one) => ({ value: one.id, label: NAMES[one.id] ?? one.id, title: `${one.layers} layers of ${one.heads} heads` })),
         [this.model], ([model]) => { this.model = model; this.look(); },
@@ -83,7 +82,7 @@ class Attention {
     this.head = Math.min(this.head, found.heads - 1);
     this.row = found.tokens.length - 1;
     const direction = found.kind === "causal" ? "Causal: a token sees itself and what stands before it." : "Bidirectional: every token sees all of them.";
-    this.kinds.textContent = `${direction} ${this.cross ? "" : "No model of this run attends across from one text to another (cross-attention needs an encoder–decoder)."}`;
+    this.kinds.textContent = `${direction} No model of a run attends across from one text to another: cross-attention needs an encoder–decoder.`;
     this.state.replaceChildren(found.dropped ? h("p", { class: "soft" }, `The last ${count(found.dropped)} tokens are left out: the model’s context, or this page, ends before them.`) : "");
     this.body.hidden = false;
     this.thumbnails();
@@ -108,7 +107,7 @@ class Attention {
       return h(
         "button", {
           type: "button", class: "head", dataset: { layer: String(layer), head: String(head) },
-          "aria-label": `Layer ${layer + 1}, head ${head + 1}`, title: `Layer ${layer + 1}, head ${head + 1}: looks at about ${fixed(spread, 1)} tokens at once`,
+          "aria-label": `${layer + 1}.${head + 1}: layer ${layer + 1}, head ${head + 1}`, title: `Layer ${layer + 1}, head ${head + 1}: looks at about ${fixed(spread, 1)} tokens at once`,
           onclick: () => { this.layer = layer; this.head = head; this.draw(); },
         }, canvas, h("span", {}, `${layer + 1}.${head + 1}`),
       );

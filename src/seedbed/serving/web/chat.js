@@ -55,7 +55,8 @@ class Chat {
 
   controls() {
     const slider = (label, title, most, step, value) => {
-      const shown = h("output", {}, String(value));
+      // No output element: the label would be its own, and not the slider's.
+      const shown = h("span", { class: "value" }, String(value));
       const input = h("input", { type: "range", min: "0", max: String(most), step: String(step), value: String(value), oninput: () => { shown.textContent = input.value; this.summary(); } });
       return { input, row: h("label", { class: "slider", title }, h("span", {}, label), shown, input) };
     };
@@ -220,7 +221,7 @@ class Chat {
     const body = {
       model: stage, stream: true, stream_options: { include_usage: true }, truncation: "auto",
       temperature: Number(this.temperature.input.value), top_p: Math.max(0.01, Number(this.topP.input.value)),
-      min_p: Number(this.minP.input.value), max_tokens: Math.max(1, Math.round(Number(this.tokens.value)) || 64),
+      min_p: Number(this.minP.input.value), max_tokens: Math.min(Number(this.tokens.max), Math.max(1, Math.round(Number(this.tokens.value)) || 64)),
       ...(seed ? { seed: Math.round(Number(seed)) } : {}),
     };
     if (this.goesOn(stage)) return { path: "/v1/completions", body: { ...body, prompt: turn.question } };
@@ -249,7 +250,7 @@ class Answer {
     this.body = h("div", { class: "text" }, this.from, this.node, h("span", { class: "caret", "aria-hidden": "true" }));
     this.element = h(
       "section", { class: "answer running", "aria-label": `Answer of ${NAMES[stage] ?? stage}`, dataset: { stage } },
-      h("h3", {}, NAMES[stage] ?? stage), this.body, this.figures,
+      h("h2", {}, NAMES[stage] ?? stage), this.body, this.figures,
     );
   }
 
@@ -289,11 +290,12 @@ class Answer {
     grown();
   }
 
-  told(usage, before, seconds, reason) {
+  told(usage, before, after, reason) {
     const said = [];
     if (usage) said.push(`${count(usage.completion_tokens)} token${usage.completion_tokens === 1 ? "" : "s"}`);
     if (before > 0) said.push(`first after ${milliseconds(before)}`);
-    if (usage && usage.completion_tokens > 1 && seconds > 0) said.push(`${fixed((1000 * (usage.completion_tokens - 1)) / seconds, 0)} tokens/s`);
+    // Pieces that came in one parcel have no speed.
+    if (usage && usage.completion_tokens > 1 && after > 10) said.push(`${fixed((1000 * (usage.completion_tokens - 1)) / after, 0)} tokens/s`);
     if (reason === "length") said.push("cut at the longest answer");
     if (reason === "stopped") said.push("stopped");
     return said.join(" · ");

@@ -17,6 +17,10 @@ export function mount(panel, overview) {
       sizes.textContent = `${count(found.words)} words · ${count(found.characters)} characters · ${count(found.bytes)} bytes`;
       const most = Math.max(1, ...found.tokenizers.map((one) => one.count));
       rows.replaceChildren(...found.tokenizers.map((one) => row(one, most, tell)));
+      if (found.learning) {
+        rows.children[0].after(waiting("WordPiece and Unigram are being learnt from the run’s text, for comparison …"));
+        setTimeout(() => { if (rows.querySelector(".waiting")) cut(); }, 700);
+      }
       tell(null);
     },
     (error) => rows.replaceChildren(failed(error, cut)),
@@ -39,7 +43,7 @@ export function mount(panel, overview) {
     h("div", { class: "editor" }, input, sizes), about, rows, h("div", { class: "blocks" }, languages, glitches),
   );
   input.addEventListener("input", debounce(60, cut));
-  rows.append(waiting("Cutting; the first time, two tokenizers are learnt from the run’s text …"));
+  rows.append(waiting("Cutting …"));
   take(overview.openings[0] ?? "The quick brown fox jumps over the lazy dog.");
   showLanguages(languages, take);
   showGlitches(glitches, (text) => take(`${input.value.trimEnd()}${text}`));
@@ -89,6 +93,7 @@ function visible(text) {
 function showLanguages(place, take) {
   place.replaceChildren(h("h3", {}, "One sentence in several languages"), waiting("Measuring …"));
   ask("/view/tokens/languages").then((found) => {
+    if (found.learning) return void setTimeout(() => showLanguages(place, take), 700);
     const names = Object.keys(found.tokens);
     const cells = found.sentences.map(({ language, text }, at) => h(
       "tr", {}, h("td", {}, h("button", { type: "button", class: "link", title: text, onclick: () => take(text) }, language)),
