@@ -126,6 +126,11 @@ class Tuned:
     trained: int  # parameters
     memory: int  # bytes foretold for a step at full length
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Tuned:
+        """Of what `Comparison.to_json` makes of one."""
+        return cls(**{**values, "way": Way(**values["way"]), "points": [Point(**one) for one in values["points"]]})
+
     @property
     def learned(self) -> float:
         """Nats an answer token that the held-out loss fell by."""
@@ -276,7 +281,7 @@ def _tune(
         points.append(Point(min(step, config.steps), on_seen, on_held_out, losses))
         return {"answer_loss": on_held_out}
 
-    prepared, objective = _prepare(way, model, spared)
+    prepared, objective = prepare(way, model, spared)
     evaluate(prepared)
     trainer = TrainerConfig(
         steps=config.steps, batch_size=config.batch_size, optimizer="adamw", learning_rate=way.learning_rate,
@@ -298,7 +303,12 @@ def _tune(
     return Tuned(way, points, seconds, trained, _memory(way, model, trainer))
 
 
-def _prepare(way: Way, model: Decoder, spared: Ragged) -> tuple[Decoder, Any]:
+def prepare(way: Way, model: Decoder, spared: Ragged) -> tuple[Decoder, Any]:
+    """The model as the way trains it, and the objective.
+
+    Args:
+        spared: windows of the base model's own text, for the Fisher information.
+    """
     if way.method == "qlora":
         quantize_nf4(model)
     if way.method != "full":

@@ -9,8 +9,17 @@ import pytest
 import torch
 
 from seedbed.datasets.loader import PackedBatches
+from seedbed.finetuning.comparison import Comparison, Point, Tuned, Way, text_windows
 from seedbed.lab.bench import Bench
-from seedbed.lab.exhibits import diminishing_returns, finetuning_ranks, pretraining, scaling_laws
+from seedbed.lab.exhibits import (
+    diminishing_returns,
+    finetuning_methods,
+    finetuning_ranks,
+    forgetting,
+    pretraining,
+    scaling_laws,
+)
+from seedbed.lab.tuning import OWN, Workshop
 from seedbed.models import Decoder, ModelConfig
 from seedbed.scaling.runs import Run, RunTable
 
@@ -130,3 +139,71 @@ def test_ranks_of_a_run_reach_all_that_was_learned(measure: Measure, bench: Benc
         torch.testing.assert_close(whole(ids), tuned(ids), atol=1e-3, rtol=1e-3)
     assert finding.numbers["before"] != finding.numbers["after"]
     assert {row[0] for row in finding.rows} >= {"q_proj", "down_proj", "embedding"}
+
+
+def _tuned(way: Way, learned: float, forgotten: float, *, train: float = 1.0, lowest: float = 9.0) -> Tuned:
+    """A way that began at 5 nats on rows held out and at 3 on the old text."""
+    ends = [(5.0, 5.0, 3.0), (4.0, lowest, 3.0), (train, 5 - learned, 3 + forgotten)]
+    points = [Point(step, seen, held, {OWN: text}) for step, (seen, held, text) in enumerate(ends)]
+    return Tuned(way, points, 1.0, 1000 if way.method == "full" else 100, 0)
+
+
+def _comparison(*tuned: Tuned) -> Comparison:
+    return Comparison(list(tuned), [], [], [OWN], 16, 1000, 10, 10.0)
+
+
+def test_methods_are_judged_by_what_the_best_of_each_learns() -> None:
+    full, worse, lora, qlora = (
+        Way(method="full", learning_rate=1e-3), Way(method="full", learning_rate=1e-4),
+        Way(method="lora", rank=4, learning_rate=1e-3), Way(method="qlora", rank=4, learning_rate=1e-3),
+    )  # fmt: skip
+    state = {full.name: 400, worse.name: 400, lora.name: 200, qlora.name: 100}
+
+    def judged(by_lora: float, by_qlora: float) -> finetuning_methods.Finding:
+        ways = ((worse, 0.5), (full, 2.0), (lora, by_lora), (qlora, by_qlora))
+        return finetuning_methods.judge(_comparison(*(_tuned(way, learned, 0.1) for way, learned in ways)), state)
+
+    assert judged(1.96, 1.92).verdict == "holds"
+    assert judged(1.96, 1.92).numbers["qlora"] == pytest.approx(0.96)
+    assert judged(1.96, 1.6).verdict == "holds in part"
+    assert judged(1.0, 1.9).verdict == "does not hold"
+
+
+def test_forgetting_is_judged_by_what_replay_saves() -> None:
+    plain, replay = (Way(method="full", learning_rate=1e-3, remedy=one, strength=0.25) for one in ("none", "replay"))
+    overfit = _tuned(plain, 2.0, 1.0, train=0.5, lowest=2.5)
+    assert forgetting.judge(_comparison(overfit, _tuned(replay, 1.9, 0.4))).verdict == "holds"
+    assert forgetting.judge(_comparison(overfit, _tuned(replay, 1.0, 0.4))).verdict == "holds in part"
+    finding = forgetting.judge(_comparison(_tuned(plain, 2.0, -0.1), _tuned(replay, 1.9, -0.2)))
+    assert finding.verdict == "does not hold"
+    assert forgetting.judge(_comparison(overfit, _tuned(replay, 1.9, 0.4))).numbers["again"] == pytest.approx(0.5)
+
+
+def test_ways_are_measured_on_a_runs_text_and_kept(bench: Bench) -> None:
+    shop = Workshop(bench, rows=16, held_out=4, steps=2, characters=4000)
+    ways = (Way(method="full", learning_rate=1e-2), Way(method="qlora", rank=2, learning_rate=1e-2))
+    found = shop.tuned(ways, evaluations=1)
+    assert shop.tuned(ways, evaluations=1) == found
+    model = shop.model()
+    measured = text_windows(bench.tokenizer, shop.text, model.config.context_length, OWN)[1]
+    nats, count = 0.0, 0
+    for window in measured:
+        ids = torch.from_numpy(window.astype(np.int64))
+        with torch.no_grad():
+            logs = model(ids[None, :-1])[0].log_softmax(-1)
+        nats, count = nats - float(logs.gather(1, ids[1:, None]).sum()), count + len(ids) - 1
+    assert found.tuned[0].points[0].texts[OWN] == pytest.approx(nats / count, rel=1e-4)
+    numbers = sum(one.numel() for one in model.parameters())
+    assert found.tuned[0].trained == numbers
+    assert shop.state_bytes(found.tuned[0]) >= 16 * numbers
+    assert shop.state_bytes(found.tuned[1]) < 4 * numbers + 12 * found.tuned[1].trained
+
+
+def test_methods_and_forgetting_measure_a_run(measure: Measure) -> None:
+    finding = measure(
+        "finetuning-methods", steps=1, rows=16, held_out=4, ranks=(2,), full_rates=(1e-3,), adapter_rates=(1e-3,)
+    )
+    assert [row[0] for row in finding.rows] == ["full, 0.001", "LoRA r2, 0.001", "QLoRA r2, 0.001"]
+    finding = measure("forgetting", steps=2, rows=16, held_out=4, evaluations=2)
+    assert [row[0] for row in finding.rows] == ["plain", "replay", "EWC", "LoRA"]
+    assert finding.rows[0][5] == pytest.approx(finding.rows[0][4] - finding.rows[0][3])

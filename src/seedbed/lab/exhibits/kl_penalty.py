@@ -86,7 +86,8 @@ def judge(policies: Sequence[Priced], estimates: Sequence[Mapping[str, Any]], ta
         f"In the last {_TAIL} iterations answers are {free.tail:.1f} nats from the start without a price, "
         f"{fixed.tail:.1f} with a fixed one and {following.tail:.1f} with one that follows {target:g}; the reward "
         f"model then scores them {free.after['proxy']:.2f}, {fixed.after['proxy']:.2f} and "
-        f"{following.after['proxy']:.2f}, the gold reward {free.after['gold']:.3f}, {fixed.after['gold']:.3f} and {following.after['gold']:.3f}.",
+        f"{following.after['proxy']:.2f}, the gold reward "
+        f"{free.after['gold']:.3f}, {fixed.after['gold']:.3f} and {following.after['gold']:.3f}.",
         f"Of {exact:.3f} nats a token, k1 estimates {by_name['k1']['mean']:.3f} with a deviation of "
         f"{by_name['k1']['deviation']:.2f} and {by_name['k1']['negative']:.0%} below zero, k3 "
         f"{by_name['k3']['mean']:.3f} with {by_name['k3']['deviation']:.2f}, and k2 {by_name['k2']['mean']:.3f} with "
