@@ -32,7 +32,8 @@ def test_a_finished_exhibit_is_measured_again_only_for_other_settings(tmp_path: 
 def test_the_page_shows_question_sentences_and_verdict(tmp_path: Path) -> None:
     shown, _ = _run(tmp_path)
     html = page.write_lab_page(tmp_path).read_text(encoding="utf-8")
-    for text in (catalogue.title(shown.name), shown.finding.verdict, '"mark"'):
+    for text in (catalogue.title(shown.name), shown.finding.verdict, shown.formula, shown.source, '"mark"',
+                 f'href="#{shown.name}"'):  # fmt: skip
         assert text in html
 
 

@@ -8,9 +8,10 @@ import math
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
-from seedbed.reports import charts
+from seedbed.reports import charts, index_charts
 
 _RUNGS = [{"params": 1000 * size, "tokens": 100 * size, "loss": 5 - size} for size in (1, 2, 3)]
 _EXPECTED = {"params": 9000, "tokens": 900, "loss": 1.5, "low": 1.2, "high": 1.9}
@@ -31,6 +32,17 @@ _ALL: dict[str, Any] = {
     "training counts": charts.training_counts(
         [{"count": 0, "value": 0.1, "group": "never", "token": "x"}], "norm", ["never", "more"]
     ),
+    "heat map": charts.heat_map(np.eye(2), ["a", "a"], ["a", "b"], "to", "of", "title"),
+    "lines": index_charts.lines(
+        [{"x": 1, "y": 2.0, "series": "u"}, {"x": 2, "y": 3.0, "series": "v"}],
+        "x",
+        "y",
+        ["u", "v"],
+        "x",
+        "y",
+        dashed=["v"],
+        y_log=True,
+    ),
     "recall": charts.recall_against_speed([{"ef": 10, "recall": 1.0, "speed": 100.0}], 20.0),
 }
 
@@ -49,6 +61,16 @@ def test_a_running_mean_keeps_the_mean_of_a_straight_line_and_damps_noise() -> N
     assert [row["loss"] for row in charts.running_mean(line, "loss")][10:90] == [float(step) for step in range(10, 90)]
     noise = [{"step": step, "loss": float(step % 2)} for step in range(100)]
     assert all(0.3 < row["loss"] < 0.7 for row in charts.running_mean(noise, "loss"))
+
+
+def test_fields_of_a_heat_map_keep_apart_where_names_are_alike() -> None:
+    spec = charts.heat_map(
+        np.array([[1.0, 2.0], [3.0, 4.0]]), ["the", "the"], ["a", "a"], "to", "of", "title"
+    ).to_dict()
+    (values,) = spec["datasets"].values()
+    assert {(one["row"], one["column"]): one["value"] for one in values} == {
+        (0, 0): 1.0, (0, 1): 2.0, (1, 0): 3.0, (1, 1): 4.0,
+    }  # fmt: skip
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,6 +65,7 @@ def run(
         catalogue.find(name)
     settings = runner.settings_of(parse_overrides(overrides or ()), chosen)
     failed: list[str] = []
+    done: list[Shown] = []
     for place, name in enumerate(chosen, start=1):
         show(f"{place} of {len(chosen)}: {catalogue.title(name)}", style="bold")
         if ALL in names and (missing := runner.missing_stages(name, folder)):
@@ -77,6 +80,9 @@ def run(
             failed.append(name)
             continue
         _show(shown)
+        done.append(shown)
+    if len(done) > 1:
+        _summarise(done)
     show(f"Page: {page.write_lab_page(out)}", style="bold")
     if failed:
         raise ArtifactError(f"{len(failed)} exhibits failed: {', '.join(failed)}", hint="The reasons stand above.")
@@ -84,8 +90,19 @@ def run(
 
 def _show(shown: Shown) -> None:
     finding = shown.finding
+    show(f"  {shown.question}", style="italic")
     table(finding.columns, finding.rows)
-    style = {"holds": "green", "holds in part": "yellow"}.get(finding.verdict, "red")
-    show(f"  The claim: {shown.claim}")
+    show(f"  The claim: {shown.claim} ({shown.source})")
     show(f"  {' '.join(finding.sentences)}")
+    style = {"holds": "green", "holds in part": "yellow"}.get(finding.verdict, "red")
     show(f"  Here it {finding.verdict}. ({shown.seconds:.0f} s)", style=style)
+
+
+def _summarise(done: Sequence[Shown]) -> None:
+    from ..lab.exhibit import VERDICTS
+
+    rows = [(one.name, one.title, one.finding.verdict, f"{one.seconds:.0f} s") for one in done]
+    table(("exhibit", "about", "claim", "time"), rows)
+    verdicts: Counter[str] = Counter(one.finding.verdict for one in done)
+    counted = ", ".join(f"{name} in {verdicts[name]}" for name in VERDICTS if verdicts[name])
+    show(f"The claim {counted} of {len(done)} exhibits.")

@@ -11,6 +11,7 @@ from ..reports.page import Card, Claim, Figure, Link, Page, Section, Table
 from .exhibit import VERDICTS
 from .runner import Shown, finished
 
+_HALF = 50  # letters of headings that half of the page has room for
 _TONES = dict(zip(VERDICTS, ("good", "fair", "bad"), strict=True))
 
 
@@ -45,5 +46,5 @@ def _section(shown: Shown) -> Section:
         shown.claim, finding.verdict, _TONES[finding.verdict], finding.sentences, shown.formula, shown.source
     )  # fmt: skip
     figure = Figure("", finding.charts, "", wide=len(finding.charts) > 1)
-    table = Table("", finding.columns, finding.rows, finding.caption, wide=len(finding.columns) > 5)
+    table = Table("", finding.columns, finding.rows, finding.caption, wide=sum(map(len, finding.columns)) > _HALF)
     return Section(shown.name, shown.title, shown.question, [claim, figure, table], numbers.duration(shown.seconds))

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     import altair as alt
 
 _HERE = Path(__file__).parent
-# "12.3 MB", "+4.1%", "1.2 to 3.4", "9.7 MiB (+1%)", "900 per second": cells that stand to the right.
-_QUANTITY = re.compile(r"[+−±]?\d[\d,.]*(e[+−-]?\d+)?( ?%| [A-Za-z]{1,3}| per second)?( to [\d,.]+| \([^()]+\))?")
+# "12.3 MB", "+4.1%", "1.2 to 3.4", "9.7 MiB (+1%)", "0.31 ± 0.02", "900 per second": cells that stand to the right.
+_QUANTITY = re.compile(
+    r"[+−±]?\d[\d,.]*(e[+−-]?\d+)?( ?%| [A-Za-z]{1,3}| per second)?"
+    r"( to [\d,.]+| \([^()]+\)| ± [\d,.]+%?| \[[^\[\]]+\])?"
+)
 
 
 @dataclass(frozen=True)

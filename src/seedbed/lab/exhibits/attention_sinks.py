@@ -8,10 +8,11 @@ import numpy as np
 from pydantic import Field
 
 from ...generation.long_context import CacheResult, compare_caches, first_token_mass, stretches
-from ...reports import charts, numbers
+from ...reports import charts, index_charts, numbers
 from ..bench import Bench
 from ..exhibit import Exhibit, Finding, Settings, Verdict
 
+_MEASURED, _EVEN = "this model", "an even share"
 _MUCH = 2.0  # times an even share, from which first tokens are a resting place
 
 
@@ -27,8 +28,16 @@ def measure(bench: Bench, settings: AttentionSinksSettings) -> Finding:
     context = model.config.context_length
     window = settings.window or context // 2
     bench.advance("where attention rests")
-    mass = first_token_mass(model, stretches(ids, context, 16), first=1)
-    even = float(np.mean([1 / place for place in range(2, context + 1)]))
+    rows_BT = stretches(ids, context, 16)
+    mass, even = first_token_mass(model, rows_BT, first=1), even_share(1, context)
+    shares = [
+        {"first": first, "share": share, "series": series}
+        for first in (1, 2, 4, 8, 16)
+        if first < context
+        for series, share in (
+            (_MEASURED, float(first_token_mass(model, rows_BT, first).mean())), (_EVEN, even_share(first, context))
+        )
+    ]  # fmt: skip
     bench.advance(f"texts of {settings.multiple * context:,} tokens through a cache of {window}")
     caches = compare_caches(
         model, ids, window=window, sinks=settings.sinks, length=settings.multiple * context, texts=settings.texts
@@ -50,7 +59,7 @@ def measure(bench: Bench, settings: AttentionSinksSettings) -> Finding:
     )
     rows: list[list[Any]] = [
         [one.cache.capitalize(), numbers.fixed(one.nats, 3), numbers.fixed(one.error, 3),
-         numbers.fixed(one.perplexity, 1), numbers.memory(one.bytes) if one.bytes else "none"]
+         numbers.fixed(one.perplexity, 1), numbers.memory(one.bytes) if one.bytes else ""]
         for one in caches
     ]  # fmt: skip
     layers = [str(layer + 1) for layer in range(mass.shape[0])]
@@ -59,15 +68,20 @@ def measure(bench: Bench, settings: AttentionSinksSettings) -> Finding:
         verdict, sentences, ("Cache", "Nats per token", "Error", "Perplexity", "Memory of a text"), rows,
         [("Attention on the first token", charts.heat_map(
             mass, layers, heads, "head", "layer", "share", form=".0%", domain=(0, max(float(mass.max()), even)))),
-         ("Loss behind the window", charts.bars(
-            [{"cache": one.cache, "nats": one.nats} for one in caches], "cache", "nats", "nats per token",
-            lambda value: numbers.fixed(value, 3)))],
+         ("Attention on the first tokens together", index_charts.lines(
+             shares, "first", "share", (_MEASURED, _EVEN), "first tokens", "share of those behind them",
+             dashed=(_EVEN,), x_values=(1, 2, 4, 8, 16), y_axis=".0%"))],
         {"mass": float(mass.mean()), "even": even, "window": window_only.nats, "sinks": with_sinks.nats,
          "anew": anew.nats},
         f"Texts of {settings.multiple} trained contexts ({context} tokens each); dense keeps all, at positions never "
         "trained. Errors are standard errors over texts; differences above are text by text. Sinks come with long "
         "training (Gu et al. 2025): a model of few steps may have none.",
     )  # fmt: skip
+
+
+def even_share(first: int, context: int) -> float:
+    """What the first tokens get from those behind them where all tokens are looked at alike."""
+    return float(np.mean([first / place for place in range(first + 1, context + 1)]))
 
 
 def _above(one: CacheResult, other: CacheResult) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from ...core.errors import ConfigError
+from ...core.errors import ConfigError, DataError
 from ...evaluation.parallel import read_parallel
 from ...reports import charts
 from ...tokenizers.audit import LanguageCost, parity
@@ -31,6 +31,11 @@ def measure(bench: Bench, settings: FertilityGapsSettings) -> Finding:
     bench.advance(f"{len(texts)} languages")
     languages = parity(bench.tokenizer, texts, next(iter(texts))).languages
     costs = sorted((one for one in languages if one.readable), key=lambda one: one.tokens)
+    if len(costs) < 2:
+        raise DataError(
+            f"the tokenizer knows the characters of {len(costs)} of {len(texts)} languages",
+            hint="Give texts of languages that it knows by fertility-gaps.parallel.",
+        )
     cheapest, dearest = costs[0], costs[-1]
     premiums = np.array([one.tokens / cheapest.tokens for one in costs])
     verdict: Verdict = (

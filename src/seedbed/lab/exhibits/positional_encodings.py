@@ -73,7 +73,8 @@ def measure(bench: Bench, settings: PositionalEncodingsSettings) -> Finding:
     found = {kind: _learnt(bench, kind, data, rows, settings) for kind in KINDS}
     last = max(found["alibi"].beyond)
     rises = {kind: _rise(one, last) for kind, one in found.items() if one.beyond}
-    blind = moved["none"] < _BLIND and min(one for kind, one in moved.items() if kind != "none") > _SEES
+    least = min(one for kind, one in moved.items() if kind != "none")
+    blind = moved["none"] < _BLIND and least > _SEES
     alibi = rises["alibi"]
     reaches = alibi[0] <= 2 * alibi[1]
     behind = {kind: _mean(found[kind].beyond[last] - found["alibi"].beyond[last]) for kind in ("sinusoidal", "rotary")}
@@ -82,16 +83,16 @@ def measure(bench: Bench, settings: PositionalEncodingsSettings) -> Finding:
     verdict: Verdict = "holds" if held == 3 else "holds in part" if held else "does not hold"
     price = {kind: _mean(one.shuffled) for kind, one in found.items()}
     sentences = (
-        f"Shuffle the other bytes and an attention without positions gives {moved['none']:.0e} of a difference, with "
-        f"them {min(one for kind, one in moved.items() if kind != 'none'):.0%} or more; a causal model without "
-        f"positions pays {_told(price['none'])} nats for shuffled context, with rotary ones {_told(price['rotary'])}.",
+        f"Shuffle the other bytes, and what attention makes of the last one moves by {moved['none']:.0e} of its length "
+        f"without positions, by {least:.0%} or more with them; a causal model without positions pays "
+        f"{_told(price['none'])} nats for shuffled context, with rotary ones {_told(price['rotary'])}.",
         f"Between {last // 2} and {last} bytes, trained on {settings.context}, the loss is "
         + ", ".join(f"{_told(rises[kind])} with {KINDS[kind]}" for kind in rises)
         + " positions against inside the trained length; learned ones end there.",
     )
     table: list[list[Any]] = [
         [KINDS[kind], numbers.fixed(float(one.inside.mean()), 3),
-         *(numbers.fixed(float(one.beyond[stop].mean()), 3) if one.beyond else "none" for stop in _stops(settings)),
+         *(numbers.fixed(float(one.beyond[stop].mean()), 3) if one.beyond else "" for stop in _stops(settings)),
          _told(price[kind])]
         for kind, one in found.items()
     ]  # fmt: skip

@@ -139,8 +139,8 @@ def measure(bench: Bench, settings: RecurrenceSettings) -> Finding:
         {"plain": faded[PLAIN], "lstm": faded[LSTM], "attention": faded[ATTENTION],
          "recalled_plain": recalled[PLAIN, far], "recalled_attention": recalled[ATTENTION, far]},
         f"One layer of width {settings.width} each. Gradient: of the last state with respect to a token, before "
-        f"training, over {settings.reach - 1} tokens. Recalled: the first symbol, at the end of so many. Time: forward "
-        "and backward, 8 rows, on this machine’s cores.",
+        f"training, over {settings.reach - 1} tokens; its chart ends where nothing is left. Recalled: the first "
+        "symbol, at the end of so many. Time: forward and backward, 8 rows, on this machine’s cores.",
     )  # fmt: skip
 
 
@@ -189,9 +189,10 @@ def _flow_chart(flow: dict[str, np.ndarray]) -> Any:
     far = len(next(iter(flow.values()))) - 1
     distances = sorted({0, *(2**power for power in range(far.bit_length()) if 2**power <= far), far})
     rows = [
-        {"distance": distance + 1, "share": max(float(sizes[distance] / sizes[0]), _FLOOR), "series": kind}
+        {"distance": distance + 1, "share": float(sizes[distance] / sizes[0]), "series": kind}
         for kind, sizes in flow.items()
         for distance in distances
+        if sizes[distance] > _FLOOR * sizes[0]
     ]
     return index_charts.lines(
         rows, "distance", "share", KINDS, "tokens from the end", "gradient, of the last token’s", y_log=True,
@@ -199,7 +200,7 @@ def _flow_chart(flow: dict[str, np.ndarray]) -> Any:
     )  # fmt: skip
 
 
-_FLOOR = 1e-16  # below it a logarithmic axis would show nothing else
+_FLOOR = 1e-12  # below it a logarithmic axis would show nothing else
 
 
 def _power(share: float) -> str:

@@ -73,7 +73,7 @@ def measure(bench: Bench, settings: SamplingSettings) -> Finding:
     coldest, warmest = settings.temperatures[0], settings.temperatures[-1]
     sentences = (
         f"From temperature {coldest:g} to {warmest:g} the entropy of the next token goes from {entropies[coldest]:.2f} "
-        f"to {entropies[warmest]:.2f} nats; at 1 {settings.top_p[-1]:.0%} of the probability lie on "
+        f"to {entropies[warmest]:.2f} nats; at 1, {settings.top_p[-1]:.0%} of the probability lies on "
         f"{nuclei[settings.top_p[-1]]:,.0f} of {model.config.vocab_size:,} ids, {settings.top_p[0]:.0%} on "
         f"{nuclei[settings.top_p[0]]:,.0f}.",
         f"Greedy texts repeat {greedy.repeated:.0%} ± {greedy.repeated_error:.0%} of their pieces of {_GRAM} tokens, "
@@ -148,6 +148,7 @@ def _line(points: list[tuple[float, float, str]], title: str, dashed: Sequence[s
     order = list(dict.fromkeys(series for *_, series in points))
     return index_charts.lines(
         rows, "temperature", "value", order, "temperature", title, dashed=dashed, x_log=False,
+        x_values=sorted({one for one, *_ in points}),
         y_axis=".0%" if title == "share" else "~r",
     )  # fmt: skip
 
