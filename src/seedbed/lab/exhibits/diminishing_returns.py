@@ -32,8 +32,8 @@ class DiminishingReturnsSettings(Settings):
     steps: tuple[int, ...] = Field(
         (50, 100, 200, 400), min_length=3, description="training lengths on new text, rising"
     )
-    repeated_steps: int = Field(200, ge=1, description="training length on text that is read again")
-    epochs: tuple[int, ...] = Field((2, 4, 8, 16), min_length=1, description="how often that text is read, rising")
+    repeated_steps: int = Field(160, ge=1, description="training length on text that is read again")
+    epochs: tuple[int, ...] = Field((2, 4, 16), min_length=1, description="how often that text is read, rising")
     seeds: int = Field(2, ge=1, description="of each training")
     evaluation_tokens: int = Field(16_384, ge=1, description="of the validation split")
 
