@@ -16,6 +16,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..core.errors import DataError
@@ -93,6 +94,14 @@ class KnownItems:
 
     def mrr(self, found: Ids) -> float:
         return mrr(found, [[answer] for answer in self.answers], K)
+
+    def reciprocal_ranks(self, found: Ids) -> npt.NDArray[np.float64]:
+        """(q,) of which `mrr` is the mean: 1 / the rank of each query's text, 0 past the first ten."""
+        return per_query("mrr", found, [[answer] for answer in self.answers], K)
+
+    def found_by(self, encoder: SentenceEncoder) -> Ids:
+        """(q, ten) the texts that an encoder's vectors find."""
+        return _nearest(encoder.encode(self.texts), encoder.encode(self.queries), "cosine")
 
 
 def known_items(

@@ -121,9 +121,9 @@ def test_ranks_of_differences_against_numpy(tmp_path: Path) -> None:
     moved = {one.kind: one for one in finetuning_ranks.moves(base, tuned, 0)}
     weight, after = (model.blocks[0].attention.q_proj.weight.detach().numpy() for model in (base, tuned))
     squares = np.linalg.svd(after - weight, compute_uv=False) ** 2
-    assert moved["q_proj"].rank == 1 + np.argmax(squares.cumsum() >= 0.9 * squares.sum())
-    assert moved["q_proj"].distance == pytest.approx(np.linalg.norm(after - weight) / np.linalg.norm(weight), rel=1e-5)
-    assert moved["q_proj"].chance > 4
+    assert moved["q"].rank == 1 + np.argmax(squares.cumsum() >= 0.9 * squares.sum())
+    assert moved["q"].distance == pytest.approx(np.linalg.norm(after - weight) / np.linalg.norm(weight), rel=1e-5)
+    assert moved["q"].chance > 4
     ids = torch.arange(12)[None]
     with torch.no_grad():
         torch.testing.assert_close(finetuning_ranks.cut(base, tuned, 2)(ids), tuned(ids), atol=1e-4, rtol=1e-4)
@@ -138,7 +138,7 @@ def test_ranks_of_a_run_reach_all_that_was_learned(measure: Measure, bench: Benc
     with torch.no_grad():
         torch.testing.assert_close(whole(ids), tuned(ids), atol=1e-3, rtol=1e-3)
     assert finding.numbers["before"] != finding.numbers["after"]
-    assert {row[0] for row in finding.rows} >= {"q_proj", "down_proj", "embedding"}
+    assert {row[0] for row in finding.rows} >= {"q", "down", "embedding"}
 
 
 def _tuned(way: Way, learned: float, forgotten: float, *, train: float = 1.0, lowest: float = 9.0) -> Tuned:

@@ -18,7 +18,7 @@ from ...datasets.instructions import EncodedInstructions, encode_instructions, r
 from ...finetuning.comparison import mean_nats
 from ...finetuning.instruct import HELD_OUT_ROWS
 from ...models import Decoder
-from ...reports import charts, index_charts, numbers
+from ...reports import charts, index_charts
 from ..bench import Bench
 from ..exhibit import Exhibit, Finding, Settings, Verdict
 
@@ -61,7 +61,8 @@ def measure(bench: Bench, settings: FinetuningRanksSettings) -> Finding:
     for rank in settings.ranks:
         bench.advance(f"answers with {rank} directions a matrix")
         losses[rank] = _answer_loss(cut(base, tuned, rank), rows)
-    return judge(moved, losses, before, after, base.config.hidden_size)
+    recipe = bench.recipe.finetuning.full
+    return judge(moved, losses, before, after, base.config.hidden_size, "" if recipe is None else recipe.optimizer)
 
 
 def moves(base: Decoder, tuned: Decoder, seed: int) -> list[Move]:
@@ -99,7 +100,9 @@ def cut(base: Decoder, tuned: Decoder, rank: int) -> Decoder:
     return made.eval()
 
 
-def judge(moved: Sequence[Move], losses: Mapping[int, float], before: float, after: float, width: int) -> Finding:
+def judge(
+    moved: Sequence[Move], losses: Mapping[int, float], before: float, after: float, width: int, optimizer: str = ""
+) -> Finding:
     """The finding of answer losses by rank, between that of the base model and that of the tuned one."""
     shares = {rank: (before - loss) / (before - after) if before != after else 0.0 for rank, loss in losses.items()}
     enough = min((rank for rank, share in shares.items() if share >= _MOST), default=None)
@@ -116,7 +119,7 @@ def judge(moved: Sequence[Move], losses: Mapping[int, float], before: float, aft
     )  # fmt: skip
     sentences = (
         f"Fine-tuning moved the matrices by {min(one.distance for one in moved):.0%} to {farthest.distance:.0%} of "
-        f"their norm, the {farthest.kind} the farthest; nine tenths of a difference’s energy lie in {used:.0f} "
+        f"their norm, {farthest.kind} the farthest; nine tenths of a difference’s energy lie in {used:.0f} "
         f"directions on average in the blocks, where a random matrix has {chance:.0f}.",
         f"The loss on held-out answers went from {before:.2f} to {after:.2f}; {reached}.",
     )
@@ -124,7 +127,7 @@ def judge(moved: Sequence[Move], losses: Mapping[int, float], before: float, aft
         [one.kind, one.distance, round(one.rank, 1), round(one.chance, 1), one.full] for one in moved
     ]
     directions = [
-        {"kind": one.kind, "of": name, "rank": value / one.full}
+        {"kind": "embed." if one.kind == _EMBEDDING else one.kind, "of": name, "rank": 100 * value / one.full}
         for one in moved for name, value in (("difference", one.rank), ("random matrix", one.chance))
     ]  # fmt: skip
     learned = [{"rank": rank, "share": share, "series": "learned"} for rank, share in shares.items()]
@@ -136,12 +139,19 @@ def judge(moved: Sequence[Move], losses: Mapping[int, float], before: float, aft
             x_values=list(losses), y_axis=".0%",
          )),
          ("Directions that hold nine tenths of the energy", charts.grouped_bars(
-             directions, "kind", "of", "rank", "share of the directions there are", ("difference", "random matrix"),
-             label=lambda one: numbers.percent(one, 0),
+             directions, "kind", "of", "rank", "per cent of the directions there are", ("difference", "random matrix"),
+             label=lambda one: f"{one:.0f}",
          ))],
         {"before": before, "after": after, "rank": used, "chance": chance, "enough": float(enough or 0)},
-        "Means over layers. What is no matrix (norms) is kept whole. The embedding is also the head.",
+        "Means over layers. What is no matrix (norms) is kept whole. The embedding is also the head." + _of(optimizer),
     )  # fmt: skip
+
+
+def _of(optimizer: str) -> str:
+    """What there is to say of the optimizer: a step of Muon has no direction that is smaller than another."""
+    if optimizer != "muon":
+        return f" The model was tuned by {optimizer}." if optimizer else ""
+    return " The blocks were tuned by Muon, whose every step goes equally far in all directions."
 
 
 def _answer_loss(model: Decoder, rows: EncodedInstructions) -> float:
@@ -149,8 +159,8 @@ def _answer_loss(model: Decoder, rows: EncodedInstructions) -> float:
 
 
 def _kind(name: str) -> str:
-    """ "blocks.1.attention.query.weight" to "query"."""
-    return name.removesuffix(".weight").rpartition(".")[2]
+    """ "blocks.1.attention.q_proj.weight" to "q"."""
+    return name.removesuffix(".weight").rpartition(".")[2].removesuffix("_proj")
 
 
 EXHIBIT = Exhibit(

@@ -20,9 +20,8 @@ from ...embeddings.sentence import TruncationWarning
 from ...embeddings.starts import Kind, on_encoder
 from ...embeddings.training import EncoderTrainingConfig, train
 from ...evaluation.encoder_limits import K, KnownItems, known_items, token_storage
-from ...evaluation.retrieval import per_query
 from ...evaluation.statistics import paired_bootstrap
-from ...indexes import FlatIndex, maxsim
+from ...indexes import maxsim
 from ...models import Encoder
 from ...reports import index_charts, numbers
 from ...training.trainer import TrainerConfig
@@ -52,7 +51,7 @@ def measure(bench: Bench, settings: LateInteractionSettings) -> Finding:
     bench.advance("documents found, and bytes")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)
-        single, several = by_one_vector(one, items), by_tokens(many, items)
+        single, several = items.reciprocal_ranks(items.found_by(one)), by_tokens(many, items)
         storage = token_storage(many, items, seed=settings.seed)
     return judge(single, several, storage, 4 * one.dim, settings.seed)
 
@@ -87,21 +86,10 @@ def trained(bench: Bench, settings: LateInteractionSettings, kind: Kind) -> Sent
     return SentenceEncoder.load(path) if kind == "bi-encoder" else MultiVectorEncoder.load(path)
 
 
-def by_one_vector(encoder: SentenceEncoder, items: KnownItems) -> npt.NDArray[np.float64]:
-    """(q,) reciprocal ranks among the first ten."""
-    index = FlatIndex(encoder.dim, "cosine")
-    index.add(encoder.encode(items.texts))
-    return _ranks(index.search(encoder.encode(items.queries), K)[1], items)
-
-
 def by_tokens(encoder: MultiVectorEncoder, items: KnownItems) -> npt.NDArray[np.float64]:
     """(q,) reciprocal ranks among the first ten by exact MaxSim."""
     scores = maxsim(encoder.encode_queries(items.queries), encoder.encode_documents(items.texts))
-    return _ranks(np.argsort(-scores, axis=1, kind="stable")[:, :K], items)
-
-
-def _ranks(found: npt.NDArray[np.int64], items: KnownItems) -> npt.NDArray[np.float64]:
-    return per_query("mrr", found, [[answer] for answer in items.answers], K)
+    return items.reciprocal_ranks(np.argsort(-scores, axis=1, kind="stable")[:, :K])
 
 
 def judge(

@@ -13,12 +13,14 @@ from ...alignment.best_of_n import expected_best
 from ...alignment.limits import AlignmentStudy, Curve, Samples, best_of_n_points, curve, online_points
 from ...reports import numbers
 from ...reports.alignment_page import frontier_chart
+from ...reports.charts import thinned
 from ..bench import Bench
 from ..exhibit import Exhibit, Finding, Settings, Verdict
 from ..jury import Jury, trained_policy
 
 _BEST, _PPO = "best of n", "PPO, no price"
 _AROUND = 2  # iterations before and after one that its mean is taken over
+_SHOWN = 6  # iterations in the table
 _ERRORS = 2.0  # standard errors that a fall must have
 
 
@@ -54,9 +56,9 @@ def judge(base: Samples, rows: Sequence[Mapping[str, Any]]) -> Finding:
     slower = [name for name, one in ((_BEST, best.points), (_PPO, points)) if _slows(one)]
     verdict: Verdict = "holds" if hacked else "holds in part" if slower else "does not hold"
     sentences = tuple(
-        f"{words} takes the reward model’s score from {ends[name]['proxy_first']:.2f} to "
+        f"{words} takes the reward model’s score from {numbers.fixed(ends[name]['proxy_first'])} to "
         f"{ends[name]['proxy_last']:.2f} and the gold reward from {ends[name]['gold_first']:.3f} over "
-        f"{ends[name]['gold_best']:.3f} to {ends[name]['gold_last']:.3f}, {ends[name]['d_last']:.1f} away; from its "
+        f"{ends[name]['gold_best']:.3f} to {ends[name]['gold_last']:.3f}, at d = {ends[name]['d_last']:.1f}; from its "
         f"highest it falls by {numbers.fixed(falls[name][0], 3)} ± {falls[name][1]:.3f}."
         for name, words in ((_BEST, f"The best of {base.gold_PS.shape[1]} answers"), (_PPO, "PPO without a price"))
     )
@@ -65,7 +67,7 @@ def judge(base: Samples, rows: Sequence[Mapping[str, Any]]) -> Finding:
     ]  # fmt: skip
     table += [
         [f"PPO, iteration {int(one['iteration'])}", one["d"], one["proxy"], one["gold"]]
-        for one in points[:: max(1, len(points) // 5)]
+        for one in thinned(points, _SHOWN)
     ]
     study = AlignmentStudy(curves=[best, ppo])
     return Finding(
