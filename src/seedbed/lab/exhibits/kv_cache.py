@@ -62,7 +62,7 @@ def measure(bench: Bench, settings: KVCacheSettings) -> Finding:
     slower = {way: seconds[way, long] / seconds[way, short] for way in (WITH, WITHOUT)}
     sentences = (
         f"Behind {long:,} tokens a new one takes {seconds[WITH, long] * 1e3:.1f} ms with a cache and "
-        f"{seconds[WITHOUT, long] * 1e3:.1f} ms without ({gain[long]:.0f} times; behind {short}, {gain[short]:.1f}); "
+        f"{seconds[WITHOUT, long] * 1e3:.1f} ms without ({gain[long]:.1f} times; behind {short}, {gain[short]:.1f}); "
         f"from {short} to {long:,} tokens it grows {slower[WITH]:.1f} and {slower[WITHOUT]:.1f} times.",
         "A token in the cache weighs " + ", ".join(f"{one.bytes:,.0f} bytes with {one.kind}" for one in weighed)
         + f"; cached and uncached logits differ by {apart:.1e} at most.",

@@ -66,7 +66,7 @@ def measure(bench: Bench, settings: TokenizerKindsSettings) -> Finding:
     (near, most), (far, least) = (pick(shared.items(), key=lambda one: one[1]) for pick in (max, min))
     sentences = (
         f"With {max(settings.vocab_sizes):,} ids BPE makes {bpe.cost['bytes_per_token']:.2f} bytes of held-out text a "
-        "token; " + " and ".join(f"{name} needs {_percent(one)} tokens" for name, one in more.items()) + ".",
+        "token; against BPE " + " and ".join(f"{name} needs {_percent(one)}" for name, one in more.items()) + ".",
         f"{near[0]} and {near[1]} share {most:.0%} of the pieces that either has, {far[0]} and {far[1]} {least:.0%}.",
     )
     rows: list[list[Any]] = [
@@ -104,9 +104,8 @@ def _more(bpe: Measured, other: Measured, seed: int) -> Difference:
 
 
 def _percent(one: Difference) -> str:
-    words = "more" if one.mean > 0 else "fewer"
-    low, high = sorted((abs(one.low), abs(one.high))) if one.low * one.high > 0 else (one.low, one.high)
-    return f"{abs(one.mean):.1%} {words} [{low:.1%}, {high:.1%}]"
+    mean, low, high = (numbers.percent(value, sign=True) for value in (one.mean, one.low, one.high))
+    return f"{mean} tokens [{low}, {high}]"
 
 
 def _share(share: float | None) -> str:
