@@ -1,239 +1,163 @@
-"""The engine at work: requests of unlike length, samples of one prompt, caches of every kind, and guesses ahead.
+"""Our server beside transformers' and llama.cpp's: closed-loop clients on loopback, on the same weights.
 
-    python -m benchmarks.serving [--threads 2] [--rounds 3] [--models DIR] [--json benchmarks/results]
+    python -m benchmarks.serving [--clients 1 8 32] [--seconds 10] [--rounds 3] [--precision float32] [--json FILE]
+    python -m benchmarks.serving --only search [--documents 100000]
+    python -m benchmarks.serving --soak 30
 
-Answers are equal first: greedy ones of our engine and of transformers on the same weights. Then tokens per second, of
-the tokens that were asked for. The models of the guesses are trained for a minute and kept in --models.
+Each client streams the answer to a chat of some 60 tokens, 64 new tokens, and asks again. Greedy answers of all servers
+are compared first. Transformers' server batches continuously, llama.cpp's (of llama-cpp-python) answers one request at
+a time, so llama.cpp's own batching without any server stands beside it ("llama.cpp, no server": decoding alone, as fast
+as a perfect server of it could be). Search is over pieces of English with an encoder of the demo's size and random
+weights. The soak is told in `serving_soak`.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import asyncio
+import itertools
+import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks import texts as corpora
-from benchmarks.measuring import circumstances, interleaved, ratios, spread, write_results
-from seedbed.core.config import build
+from benchmarks.generation_peers import LlamaCpp
+from benchmarks.measuring import circumstances, interleaved, spread, write_results
+from benchmarks.serving_load import Connection, Load, closed_loop, milliseconds, request_bytes
+from benchmarks.serving_servers import CONTEXT, Served, add_index, english_pieces, export, make_run, served
+from benchmarks.serving_soak import soak
 from seedbed.core.console import show, table
-from seedbed.core.randomness import numpy_generator, torch_generator
-from seedbed.generation import DraftModel, Engine, Lookup, Sampling
-from seedbed.models import CacheConfig, Decoder, KeyValueCache, ModelConfig, load_model, save_model
-from seedbed.tokenizers import train_bpe
 
-_SHAPE = {"vocab_size": 8192, "hidden_size": 256, "layers": 8, "heads": 8, "kv_heads": 4, "context_length": 1024}
-_ROWS = 16
+NEW = 64
 
 
-def model() -> Decoder:
-    made = Decoder(build(ModelConfig, _SHAPE), torch_generator(0, "serving")).eval()
-    with torch.no_grad():
-        made.embedding.weight.mul_(20)  # sharp, so that greedy answers do not hang on rounding
-    return made
+def chats(one: Served, stream: bool) -> Iterator[bytes]:
+    """Requests without end; each text once in thousands."""
+    for text in itertools.cycle(list(english_pieces(4000))):
+        message = {"role": "user", "content": text}
+        body = {"model": one.model, "messages": [message], "max_tokens": NEW, "temperature": 0, "stream": stream}
+        yield request_bytes("/v1/chat/completions", body | one.wishes)
 
 
-def requests(count: int) -> tuple[list[np.ndarray], list[Sampling]]:
-    """Prompts of 8 to 256 tokens and answers of 8 to 192, most of them short."""
-    rng = numpy_generator(0, "requests")
-    sizes = np.exp(rng.uniform(np.log(8), np.log([256, 192]), size=(count, 2))).astype(int)
-    prompts = [rng.integers(0, _SHAPE["vocab_size"], size=size) for size in sizes[:, 0]]
-    return prompts, [Sampling(temperature=0, max_new_tokens=int(size)) for size in sizes[:, 1]]
+def answers(one: Served, count: int = 8) -> tuple[list[str], set[int]]:
+    """The first greedy answers, and how many tokens they have."""
+
+    async def ask() -> list[Any]:
+        connection, requests = Connection(one.port), chats(one, stream=False)
+        return [json.loads((await connection.whole(next(requests)))[1]) for _ in range(count)]
+
+    found = asyncio.run(ask())
+    # Transformers strips texts, and llama.cpp's server leaves out what is no character where others write U+FFFD.
+    texts = [body["choices"][0]["message"]["content"].replace("\ufffd", "").strip() for body in found]
+    return texts, {body["usage"]["completion_tokens"] for body in found}
 
 
-def transformers_answers(peer: Any, prompts: list[np.ndarray], wishes: list[Sampling]) -> list[list[int]]:
-    """In batches, padded on the left, until the longest answer of each is there."""
-    answers = []
-    for start in range(0, len(prompts), _ROWS):
-        part, counts = prompts[start : start + _ROWS], [one.max_new_tokens for one in wishes[start : start + _ROWS]]
-        width = max(map(len, part))
-        ids, mask = (torch.zeros(len(part), width, dtype=torch.int64) for _ in range(2))
-        for row, prompt in enumerate(part):
-            ids[row, width - len(prompt) :], mask[row, width - len(prompt) :] = torch.from_numpy(prompt), 1
-        out = peer.generate(
-            ids, attention_mask=mask, max_new_tokens=max(counts), do_sample=False, eos_token_id=None, pad_token_id=0
-        )
-        answers += [row[width : width + count].tolist() for row, count in zip(out, counts, strict=True)]
-    return answers
+def bare_llama(run: Path, precision: str, rows: int, threads: int) -> float:
+    """Tokens per second of llama.cpp decoding `rows` sequences in one batch, prompts of 64 tokens left out."""
+    file = export(run, precision)
+    prompts = np.random.default_rng(0).integers(10, 8000, size=(rows, 64))
+    llama = LlamaCpp(file, precision, rows, CONTEXT // 4, threads)
+    llama(prompts, 2)
+    times = interleaved({"one": lambda: llama(prompts, 1), "all": lambda: llama(prompts, NEW + 1)}, 5)
+    llama.close()
+    return rows * NEW / (min(times["all"]) - min(times["one"]))
 
 
-def batching(rounds: int) -> list[dict[str, Any]]:
-    from transformers import AutoModelForCausalLM
-
-    ours, (prompts, wishes) = model(), requests(48)
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(ours, folder)
-        peer = AutoModelForCausalLM.from_pretrained(folder).eval()
-    engine = Engine(ours, eos_token_ids=(), batch_size=_ROWS)
-    expected = [one.ids.tolist() for one in engine.generate(prompts, wishes, decode=False)]
-    same = sum(a == b for a, b in zip(transformers_answers(peer, prompts, wishes), expected, strict=True))
-    show(f"equal answers: {same} of {len(expected)}")
-
-    def waves() -> None:
-        for start in range(0, len(prompts), _ROWS):
-            engine.generate(prompts[start : start + _ROWS], wishes[start : start + _ROWS], decode=False)
-
-    times = interleaved(
-        {
-            "continuous": lambda: engine.generate(prompts, wishes, decode=False),
-            "in waves": waves,
-            "transformers": lambda: transformers_answers(peer, prompts, wishes),
-        },
-        rounds,
-    )
-    tokens = sum(one.max_new_tokens for one in wishes)
-    return [
-        {
-            "what": f"48 requests, {_ROWS} rows, {name}",
-            "tokens/s": spread([tokens / one for one in seconds], 0),
-            "times transformers": spread(ratios(seconds, times["transformers"])),
-        }
-        for name, seconds in times.items()
-    ]
-
-
-def samples(rounds: int) -> list[dict[str, Any]]:
-    engine, rng = Engine(model(), eos_token_ids=()), numpy_generator(0, "samples")
-    prompts = [rng.integers(0, _SHAPE["vocab_size"], size=256) for _ in range(4)]
-    apart = [np.concatenate((prompt[:-1], [sample])) for prompt in prompts for sample in range(8)]
-    sampling = Sampling(top_k=50, max_new_tokens=16)
-    times = interleaved(
-        {
-            "a prompt's 8 samples": lambda: engine.generate(prompts, sampling, samples=8, decode=False),
-            "32 unlike prompts": lambda: engine.generate(apart, sampling, decode=False),
-        },
-        rounds,
-    )
-    return [{"what": f"{name}, 256 + 16 tokens", "seconds": spread(one, 2)} for name, one in times.items()]
+def compare(given: argparse.Namespace) -> dict[str, Any]:
+    run, logs = make_run(given.models, given.size), given.models / "logs"
+    logs.mkdir(exist_ok=True)
+    found: dict[tuple[str, int], list[Load]] = {}
+    texts: dict[str, list[str]] = {}
+    for _ in range(given.rounds):
+        for name in given.servers:
+            with served(name, run, given.precision, given.threads, logs / f"{name}.log") as one:
+                texts[name], lengths = answers(one)
+                if lengths != {NEW}:
+                    show(f"{name}: answers of {sorted(lengths)} tokens, not of {NEW} alone")
+                for clients in given.clients:
+                    load = closed_loop(
+                        one.port, clients, given.seconds, chats(one, stream=True), Connection.stream, NEW
+                    )
+                    found.setdefault((name, clients), []).append(load)
+    for name, said in texts.items():
+        same = sum(one == other for one, other in zip(said, texts[given.servers[0]], strict=True))
+        show(f"{name}: {same} of {len(said)} greedy answers equal {given.servers[0]}'s")
+    bare = {clients: bare_llama(run, given.precision, clients, given.threads) for clients in given.clients}
+    rows = []
+    for (name, clients), loads in sorted(found.items(), key=lambda pair: (pair[0][1], given.servers.index(pair[0][0]))):
+        rates = [load.tokens / load.seconds for load in loads]
+        whole, first = ([value for load in loads for value in getattr(load, kind)] for kind in ("whole", "first"))
+        rows.append(
+            {
+                "server": name, "clients": clients, "tokens/s": spread(rates, 0),
+                "of bare llama.cpp": round(float(np.median(rates)) / bare[clients], 2),
+                "first ms p50": milliseconds(first, 50), "first p99": milliseconds(first, 99),
+                "whole ms p50": milliseconds(whole, 50), "whole p99": milliseconds(whole, 99),
+                "lost": sum(load.lost for load in loads),
+            }
+        )  # fmt: skip
+    table(list(rows[0]), [list(row.values()) for row in rows], title=f"{given.size}, {given.precision}")
+    show("llama.cpp, no server: " + ", ".join(f"{one} rows {rate:,.0f} tokens/s" for one, rate in bare.items()))
+    return {"rows": rows, "bare_llama": bare}
 
 
-def caches(rounds: int) -> list[dict[str, Any]]:
-    ours, rows, length = model(), 8, 1000
-    kinds = {
-        "full": CacheConfig(),
-        "full, int8": CacheConfig(dtype="int8"),
-        "window of 252": CacheConfig(kind="window", window=252),
-        "4 sinks and 252": CacheConfig(kind="sinks", window=252),
-    }
-    prompts = [numpy_generator(row, "caches").integers(0, 8192, size=length - 40) for row in range(rows)]
-    sampling = Sampling(temperature=0, max_new_tokens=32)
-    engines = {name: Engine(ours, cache=kind, eos_token_ids=()) for name, kind in kinds.items()}
-    found = []
-    first = interleaved(
-        {name: lambda engine=engine: engine.generate(prompts, sampling.replace(max_new_tokens=1))  # type: ignore[misc]
-         for name, engine in engines.items()}, rounds,
-    )  # fmt: skip
-    whole = interleaved(
-        {name: lambda engine=engine: engine.generate(prompts, sampling) for name, engine in engines.items()},  # type: ignore[misc]
-        rounds,
-    )
-    for name, kind in kinds.items():
-        size = KeyValueCache(ours.config, rows, length, layout=kind).bytes
-        assert size == kind.bytes(ours.config, rows, length)
-        rate = [rows * 31 / (all_ - one) for one, all_ in zip(first[name], whole[name], strict=True)]
-        found.append({"what": name, "MiB of 8 rows": round(size / 2**20, 1), "decode tokens/s": spread(rate, 0)})
-    return found
-
-
-def _plays() -> str:
-    return (corpora.SHARED / "text" / "tinyshakespeare.txt").read_text()
-
-
-def trained(folder: Path, layers: int, width: int, steps: int) -> tuple[Decoder, Any]:
-    """A model of plays, and its tokenizer; made once."""
-    text = _plays()
-    tokenizer = train_bpe([text], vocab_size=1024, special_tokens=("<|endoftext|>",))
-    path = folder / f"plays-{layers}x{width}"
-    if not (path / "config.json").exists():
-        ids = torch.from_numpy(tokenizer.encode(text[:-100_000]).astype(np.int64))
-        shape = {"vocab_size": 1024, "hidden_size": width, "layers": layers, "heads": 4, "context_length": 512}
-        made = Decoder(build(ModelConfig, shape), torch_generator(1, "plays"))
-        optimizer = torch.optim.AdamW(made.parameters(), lr=2e-3, weight_decay=0.1)
-        rng = numpy_generator(2, "plays")
-        for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = 2e-3 * min(1, step / 30) * (1 - step / steps)
-            places = rng.integers(0, len(ids) - 129, size=16)
-            batch = torch.stack([ids[place : place + 129] for place in places])
-            loss = torch.nn.functional.cross_entropy(made(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        show(f"{path.name}: loss {float(loss):.2f}")
-        save_model(made, path, tokenizer)
-    found = load_model(path)
-    assert isinstance(found, Decoder)
-    return found.eval(), tokenizer
-
-
-def guesses(folder: Path, rounds: int) -> list[dict[str, Any]]:
-    large, tokenizer = trained(folder, 6, 256, 250)
-    small, _ = trained(folder, 1, 128, 300)
-    text = _plays()[-100_000:]
-    prompts = [text[place : place + 600] for place in range(0, 40_000, 10_000)]
-    drafts = {"none": None, "lookup": Lookup(), "1 layer of 128": DraftModel(small)}
-    found = []
-    for name, sampling in (
-        ("greedy", Sampling(temperature=0, max_new_tokens=128)),
-        ("temperature 0.7", Sampling(temperature=0.7, max_new_tokens=128, seed=1)),
-    ):
-        engines = {kind: Engine(large, tokenizer, draft=draft, eos_token_ids=()) for kind, draft in drafts.items()}
-        plain = engines["none"].generate(prompts, sampling)
-        for kind, engine in engines.items():
-            guessed = engine.generate(prompts, sampling)
-            if name == "greedy" or kind == "lookup":
-                assert [one.text for one in guessed] == [one.text for one in plain]
-
-        def alone(engine: Engine, sampling: Sampling = sampling) -> None:
-            for prompt in prompts:
-                engine.generate([prompt], sampling)
-
-        times = interleaved({kind: lambda engine=engine: alone(engine) for kind, engine in engines.items()}, rounds)  # type: ignore[misc]
-        for kind, engine in engines.items():
-            engine.generate(prompts[:1], sampling)
-            done = engine.statistics
-            found.append(
+def search(given: argparse.Namespace) -> dict[str, Any]:
+    run, logs = make_run(given.models, given.size), given.models / "logs"
+    logs.mkdir(exist_ok=True)
+    add_index(run, given.documents)
+    words = [piece.split()[:6] for piece in english_pieces(2000)]
+    rows = []
+    with served("seedbed", run, given.precision, given.threads, logs / "search.log") as one:
+        for mode, clients in itertools.product(("bm25", "dense", "hybrid"), (1, 8)):
+            wishes = ({"query": " ".join(query), "k": 10, "mode": mode} for query in itertools.cycle(words))
+            bodies = (request_bytes("/v1/search", wish) for wish in wishes)
+            load = closed_loop(one.port, clients, given.seconds, bodies, _timed)
+            rows.append(
                 {
-                    "what": f"{name}, guesses: {kind}",
-                    "tokens/s": spread([len(prompts) * 128 / one for one in times[kind]], 0),
-                    "times none": spread(ratios(times[kind], times["none"]), 2),
-                    "kept": f"{done.accepted} of {done.drafted}",
-                    "tokens a step": round(128 / done.steps, 2),
+                    "mode": mode, "clients": clients, "queries/s": round(len(load.whole) / load.seconds),
+                    "ms p50": milliseconds(load.whole, 50), "ms p99": milliseconds(load.whole, 99), "lost": load.lost,
                 }
-            )
-    return found
+            )  # fmt: skip
+    table(list(rows[0]), [list(row.values()) for row in rows], title=f"search in {given.documents:,} documents")
+    return {"rows": rows}
+
+
+async def _timed(connection: Connection, request: bytes) -> tuple[float, float]:
+    started = time.perf_counter()
+    status, _ = await connection.whole(request)
+    if status != 200:
+        raise RuntimeError(f"status {status}")
+    seconds = time.perf_counter() - started
+    return seconds, seconds
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The engine at work.")
+    parser = argparse.ArgumentParser(description="Our server beside others.")
+    parser.add_argument("--clients", type=int, nargs="*", default=[1, 8, 32])
+    parser.add_argument("--servers", nargs="*", default=["seedbed", "transformers", "llama.cpp"])
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", default="10M", choices=("1M", "10M", "30M", "125M"))
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "int8"))
+    parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--only", nargs="*", choices=("generation", "search"), default=["generation", "search"])
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="only this: clients that behave badly")
     parser.add_argument("--models", type=Path, default=Path("runs/serving"))
-    parser.add_argument("--only", nargs="*", choices=("batching", "samples", "caches", "guesses"))
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    parts = {
-        "batching": lambda: batching(given.rounds),
-        "samples": lambda: samples(given.rounds),
-        "caches": lambda: caches(given.rounds),
-        "guesses": lambda: guesses(given.models, given.rounds),
-    }
-    results: dict[str, Any] = {"threads": given.threads, "rounds": given.rounds}
-    for name, part in parts.items():
-        if given.only and name not in given.only:
-            continue
-        started = time.perf_counter()
-        rows = results[name] = part()
-        table(
-            list(rows[0]), [list(row.values()) for row in rows], title=f"{name}, {time.perf_counter() - started:.0f} s"
-        )
+    results: dict[str, Any] = {name: getattr(given, name) for name in ("threads", "size", "precision", "seconds")}
+    if given.soak is not None:
+        results["soak"] = soak(make_run(given.models, given.size), given.soak, given.threads, given.models / "logs")
+    else:
+        parts = {"generation": compare, "search": search}
+        results |= {name: parts[name](given) for name in given.only}
     if given.json:
-        write_results(given.json / "serving.json", results | circumstances(("torch", "transformers", "seedbed")))
+        packages = ("torch", "transformers", "llama-cpp-python", "fastapi", "uvicorn", "seedbed")
+        write_results(given.json, results | circumstances(packages))
 
 
 if __name__ == "__main__":

@@ -32,16 +32,23 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, patience: float) -> socket.socket:
     """A socket that is bound, so that a port that is taken is told before anything else is done.
+
+    Args:
+        patience: seconds after which the system drops a connection whose client takes nothing in.
 
     Raises:
         ConfigError: the address is not this machine's, or the port is taken.
     """
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        # The protocol has to be named: only then does asyncio send small pieces at once (TCP_NODELAY).
+        bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(patience * 1000))
         bound.bind(address)
     except OSError as error:
         raise ConfigError(
@@ -58,7 +65,7 @@ def make_server(run: Run, config: ServeConfig) -> tuple[Server, socket.socket]:
     Raises:
         ConfigError: it cannot listen there. ArtifactError: the run has nothing to serve.
     """
-    bound = listen(config.host, config.port)
+    bound = listen(config.host, config.port, config.patience)
     app = create_app(run, config)
     options = uvicorn.Config(
         app, access_log=False, log_level="warning", server_header=False, proxy_headers=False, ws="none",
