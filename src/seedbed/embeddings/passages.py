@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +19,7 @@ FIELDS = tuple(Passage.__dataclass_fields__)
 _NUMBER = "number"
 NEEDED = ("id", "document", "title", "source", "text")  # the others came later and may be missing
 _GROUP_ROWS = 1000
-_KEPT_GROUPS = 16
+_KEPT_BYTES = 256 << 20  # of row groups, as they lie in memory
 
 
 class Passages:
@@ -86,7 +87,8 @@ class _StoredRows(Sequence[Passage]):
         if missing := [name for name in NEEDED if name not in self._names]:
             raise FormatError(f"these are no passages ({', '.join(missing)} is missing)", where=path)
         self._starts = np.cumsum([0, *(about.row_group(group).num_rows for group in range(about.num_row_groups))])
-        self._groups: dict[int, list[Passage]] = {}
+        self._groups: OrderedDict[int, Any] = OrderedDict()  # tables, the one asked for last at the end
+        self._bytes = 0
         self._reading = threading.Lock()
 
     def numbers(self) -> Ids | None:
@@ -110,22 +112,25 @@ class _StoredRows(Sequence[Passage]):
         if not 0 <= row < len(self):
             raise IndexError(row)
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self._group(group)[row - int(self._starts[group])]
+        return _passages(self._group(group).slice(row - int(self._starts[group]), 1))[0]
 
     def __iter__(self) -> Iterator[Passage]:
         for group in range(len(self._starts) - 1):
-            yield from self._group(group)
+            yield from _passages(self._group(group))
 
-    def _group(self, group: int) -> list[Passage]:
-        found = self._groups.get(group)
-        if found is None:
-            columns = self._read(self._names, group).to_pydict()
-            rows = zip(*columns.values(), strict=True)
-            found = [Passage(**dict(zip(columns, map(_text, row), strict=True))) for row in rows]
-            with self._reading:
-                if len(self._groups) >= _KEPT_GROUPS:
-                    self._groups.clear()
+    def _group(self, group: int) -> Any:
+        """A row group's table, kept for as long as there is room."""
+        with self._reading:
+            if (found := self._groups.get(group)) is not None:
+                self._groups.move_to_end(group)
+                return found
+        found = self._read(self._names, group)
+        with self._reading:
+            if group not in self._groups:
                 self._groups[group] = found
+                self._bytes += found.nbytes
+            while self._bytes > _KEPT_BYTES and len(self._groups) > 1:
+                self._bytes -= self._groups.popitem(last=False)[1].nbytes
         return found
 
     def _read(self, names: Sequence[str], group: int | None = None) -> Any:
@@ -136,6 +141,11 @@ class _StoredRows(Sequence[Passage]):
                 return self._file.read(names) if group is None else self._file.read_row_group(group, names)
         except (arrow.ArrowException, OSError) as error:
             raise FormatError(f"cannot be read ({error})", where=self._path) from None
+
+
+def _passages(table: Any) -> list[Passage]:
+    columns = table.to_pydict()
+    return [Passage(**dict(zip(columns, map(_text, row), strict=True))) for row in zip(*columns.values(), strict=True)]
 
 
 def _text(value: Any) -> str:

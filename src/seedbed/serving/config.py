@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from ..core.config import Config
 
+Stage = Literal["base", "sft", "policy"]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class ServeConfig(Config):
@@ -26,8 +28,8 @@ class ServeConfig(Config):
     allow_hosts: tuple[str, ...] = ()
     """Further names under which clients may address this server."""
 
-    stages: tuple[str, ...] = ("base", "sft", "policy")
-    """Models that generate; those that the run has are served."""
+    stages: tuple[Stage, ...] | None = None
+    """Models that generate; None: those that the run has."""
     dtype: str | None = None
     """Weights as they are read: float32, bfloat16, int8 or int4; None: as they lie."""
     rows: Count = 32

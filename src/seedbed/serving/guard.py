@@ -17,7 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .config import ServeConfig
 from .driver import where_it_arose
 from .errors import RETRY_AFTER, ApiError
-from .keys import KeyRing
 from .limits import TokenBuckets, too_deep
 from .service import Service
 
@@ -52,7 +51,6 @@ class Guard:
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service, self.config = app, service, service.config
-        self._keys = None if self.config.keys is None else KeyRing(self.config.keys)
         self._buckets = TokenBuckets(self.config.requests_per_second, self.config.burst)
         self._hosts = _hosts(self.config)
 
@@ -116,10 +114,14 @@ class Guard:
         """Who asks: the id of a key, else an address."""
         address = str((scope.get("client") or ("unknown",))[0])
         path = scope["path"]
-        if self._keys is None or path in _OPEN or (path.startswith(_OPEN_BELOW) and scope["method"] in ("GET", "HEAD")):
+        if (
+            self.service.keys is None
+            or path in _OPEN
+            or (path.startswith(_OPEN_BELOW) and scope["method"] in ("GET", "HEAD"))
+        ):
             return address
         kind, _, secret = headers.get("authorization", "").partition(" ")
-        owner = self._keys.owner(secret.strip()) if kind.lower() == "bearer" else None
+        owner = self.service.keys.owner(secret.strip()) if kind.lower() == "bearer" else None
         if owner is None:
             if self._buckets.wait(address):
                 raise ApiError(429, "too many requests", code="rate_limit_exceeded", retry_after=RETRY_AFTER)

@@ -56,7 +56,8 @@ class KeyRing:
         try:
             about = self.path.stat()
         except OSError as error:
-            raise ConfigError(f"cannot be read ({error.strerror})", where=self.path) from None
+            hint = f"Make one: seedbed keys new --file {self.path}"
+            raise ConfigError(f"cannot be read ({error.strerror})", where=self.path, hint=hint) from None
         return about.st_mtime_ns, about.st_size
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,7 @@ def make_server(run: Run, config: ServeConfig) -> tuple[Server, socket.socket]:
     bound = listen(config.host, config.port, config.patience)
     app = create_app(run, config)
     options = uvicorn.Config(
-        app, access_log=False, log_level="warning", server_header=False, proxy_headers=False, ws="none",
+        app, access_log=False, log_level="warning", server_header=False, proxy_headers=False, ws="none", lifespan="on",
         limit_concurrency=config.connections, timeout_graceful_shutdown=round(config.grace) + _AFTER_GRACE,
     )  # fmt: skip
     return Server(options, app.state.service), bound
@@ -85,4 +86,5 @@ def serve_run(run: Run, config: ServeConfig, *, listening: Callable[[str], None]
     server, bound = make_server(run, config)
     name = f"[{config.host}]" if ":" in config.host else config.host
     listening(f"http://{name}:{bound.getsockname()[1]}/")
-    server.run(sockets=[bound])
+    with suppress(KeyboardInterrupt):  # it has stopped in order by then
+        server.run(sockets=[bound])

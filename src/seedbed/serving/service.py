@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..core.artifacts import MANIFEST, open_artifact
 from ..core.devices import set_threads
 from ..core.errors import ArtifactError, ConfigError, ResourceError
-from .config import ServeConfig
+from .config import STAGES, ServeConfig
 from .driver import Driver
+from .keys import KeyRing
 from .metrics import Metrics
 
 if TYPE_CHECKING:
@@ -31,18 +32,19 @@ class Service:
 
     Attributes:
         voices: stage to its model with its engine; drivers: stage to what runs that engine.
-        encoder, searcher: None where the run has none.
+        encoder, searcher: None where the run has none. keys: None where it takes none.
         draining: set once the server was told to stop: nothing new is taken on.
     """
 
     def __init__(self, run: Run, config: ServeConfig) -> None:
-        """Raises: ArtifactError: the run has none of the stages that are asked for."""
+        """Raises: ArtifactError: the run has not what is asked for, or nothing to serve. ConfigError: the file of keys
+        cannot be used."""
         self.run, self.config = run, config
+        self.keys = None if config.keys is None else KeyRing(config.keys)
         self.threads = set_threads(config.threads)
         options: dict[str, Any] = {"batch_size": config.rows, "queue": config.queue, "dtype": config.dtype}
-        self.voices: dict[str, Voice] = {
-            stage: run.voice(stage, **options) for stage in config.stages if self._has(stage)
-        }
+        stages = config.stages or [stage for stage in STAGES if self._has(stage)]
+        self.voices: dict[str, Voice] = {stage: run.voice(stage, **options) for stage in stages}
         self.searcher: Searcher | None = run.searcher() if self._has("index") and self._has("encoder") else None
         self.encoder: SentenceEncoder | None = self._open_encoder()
         if not self.voices and self.encoder is None:
@@ -66,7 +68,10 @@ class Service:
 
         loop = self._loop = asyncio.get_running_loop()
         self._workers = ThreadPoolExecutor(
-            self.config.workers, "worker", initializer=torch.set_num_threads, initargs=(self.threads,)
+            self.config.workers,
+            "worker",
+            initializer=torch.set_num_threads,
+            initargs=(max(1, self.threads // self.config.workers),),
         )
         for driver in self.drivers.values():
             driver.start(loop)

@@ -11,7 +11,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
 
 from ...embeddings.rerank import MaxSimReranker, token_vectors
 from ..errors import BODY, ApiError, responses
@@ -39,24 +40,29 @@ router = APIRouter(tags=["retrieval"])
 _FAILURES = responses(404, 504, *BODY)
 
 
-@router.post("/v1/embeddings", responses=_FAILURES)
-async def embeddings(wish: EmbeddingRequest, service: TheService) -> EmbeddingList:
+@router.post("/v1/embeddings", response_model=EmbeddingList, responses=_FAILURES)
+async def embeddings(wish: EmbeddingRequest, service: TheService) -> Response:
     """Vectors of texts."""
     encoder = _encoder(service, wish.model)
-    return await service.work(_embed, service, encoder, wish)
+    return await service.work(lambda: _response(_embed(service, encoder, wish)))
 
 
-@router.post("/v1/rerank", responses=_FAILURES, response_model_exclude_none=True)
-async def rerank(wish: RerankRequest, service: TheService) -> RerankAnswer:
+@router.post("/v1/rerank", response_model=RerankAnswer, responses=_FAILURES)
+async def rerank(wish: RerankRequest, service: TheService) -> Response:
     """Documents by how well they answer a query, the best first."""
     encoder = _encoder(service, wish.model)
-    return await service.work(_rank, service, encoder, wish)
+    return await service.work(lambda: _response(_rank(service, encoder, wish)))
 
 
-@router.post("/v1/search", responses=_FAILURES)
-async def search(wish: SearchRequest, service: TheService) -> SearchAnswer:
+@router.post("/v1/search", response_model=SearchAnswer, responses=_FAILURES)
+async def search(wish: SearchRequest, service: TheService) -> Response:
     """Passages of the run's documents."""
-    return await service.work(_search, service, wish)
+    return await service.work(lambda: _response(_search(service, wish)))
+
+
+def _response(answer: BaseModel) -> Response:
+    """Written in the worker, as it may be long, and once: FastAPI would check it again in the event loop."""
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def _encoder(service: Service, model: str) -> SentenceEncoder:
