@@ -108,6 +108,10 @@ def test_bodies_have_bounds(serve: Serve) -> None:
         told = b"".join(iter(lambda: never.recv(4096), b""))  # until the server closes
     assert told.startswith(b"HTTP/1.1 408")
     assert b"body_timeout" in told
+    for beginning in (b"", b"POST /v1/tokenize HT"):
+        with socket.create_connection((host, int(port)), timeout=5) as silent:
+            silent.sendall(beginning)
+            assert silent.recv(100) == b""
 
 
 def test_depth_is_that_of_brackets_outside_of_texts() -> None:

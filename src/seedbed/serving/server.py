@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,6 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from ..core.errors import ConfigError
 from .app import create_app
@@ -31,6 +33,29 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.service.drain()
         super().handle_exit(sig, frame)
+
+
+class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """Closes a connection on which no request has come for a while: uvicorn waits for the first one for ever.
+
+    Attributes:
+        patience: seconds, at least; up to twice as many.
+    """
+
+    patience = 30.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._look(transport, self)
+
+    def _look(self, transport: asyncio.BaseTransport, seen: object) -> None:
+        if transport.is_closing():
+            return
+        request = self.cycle
+        if request is seen and (request is None or request.response_complete):
+            transport.close()
+        else:
+            asyncio.get_running_loop().call_later(self.patience, self._look, transport, request)
 
 
 def listen(host: str, port: int, patience: float) -> socket.socket:
@@ -68,9 +93,11 @@ def make_server(run: Run, config: ServeConfig) -> tuple[Server, socket.socket]:
     """
     bound = listen(config.host, config.port, config.patience)
     app = create_app(run, config)
+    connection = type("Connection", (Connection,), {"patience": config.patience})
     options = uvicorn.Config(
-        app, access_log=False, log_level="warning", server_header=False, proxy_headers=False, ws="none", lifespan="on",
-        limit_concurrency=config.connections, timeout_graceful_shutdown=round(config.grace) + _AFTER_GRACE,
+        app, http=connection, ws="none", lifespan="on", access_log=False, log_level="warning", server_header=False,
+        proxy_headers=False, limit_concurrency=config.connections,
+        timeout_graceful_shutdown=round(config.grace) + _AFTER_GRACE,
     )  # fmt: skip
     return Server(options, app.state.service), bound
 

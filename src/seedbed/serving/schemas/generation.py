@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, JsonValue
 from .body import Body, ModelName, TokenId
 
 FinishReason = Literal["stop", "length"]
+Stop = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class Ignored(Body):
@@ -34,9 +35,7 @@ class Drawing(Ignored):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=64)] | None = None
-    stop: Annotated[str, Field(min_length=1)] | Annotated[
-        list[Annotated[str, Field(min_length=1)]], Field(max_length=16)
-    ] | None = None  # fmt: skip
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
