@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -51,8 +51,9 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     def _look(self, transport: asyncio.BaseTransport, seen: object) -> None:
         if transport.is_closing():
             return
-        request = self.cycle
-        if request is seen and (request is None or request.response_complete):
+        request: Any = self.cycle
+        idle = request is None or request.response_complete
+        if idle and request is seen:
             transport.close()
         else:
             asyncio.get_running_loop().call_later(self.patience, self._look, transport, request)
