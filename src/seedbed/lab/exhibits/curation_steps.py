@@ -159,7 +159,7 @@ EXHIBIT = Exhibit(
     claim="Of dirty text each step of curation makes a better model from the same number of tokens: quality rules, the "
     "removal of copies, and that of near copies.",
     formula="worth of a step = bits per byte without it − bits per byte with all steps.",
-    source="Lee et al. 2022, section 5; Penedo et al. 2024 (FineWeb), section 3",
+    source="Lee et al. 2022, section 6; Penedo et al. 2024 (FineWeb), section 3",
     settings=CurationStepsSettings,
     measure=measure,
     needs=("corpus",),

@@ -167,7 +167,7 @@ EXHIBIT = Exhibit(
     question="How far does fine-tuning move the weights, and in how many directions?",
     claim="Fine-tuning moves weights little and in few directions, so that an update of low rank does nearly as well.",
     formula="ΔW = U S Vᵀ; W₀ + Σ_{i≤r} sᵢ uᵢ vᵢᵀ is the closest of rank r (Eckart and Young 1936).",
-    source="Hu et al. 2021 (LoRA), section 7.2; Biderman et al. 2024, section 5",
+    source="Hu et al. 2021 (LoRA), section 7.2; Biderman et al. 2024 (LoRA learns less and forgets less)",
     settings=FinetuningRanksSettings,
     measure=measure,
     needs=("tokenizer", "base", "sft"),

@@ -214,7 +214,7 @@ EXHIBIT = Exhibit(
     claim="A model first learns how frequent tokens are, then which follow which, then longer context; frequent tokens "
     "come before rare ones, and more context makes a token cheaper.",
     formula="L = −(1/T) Σ log p(xₜ | x₍<ₜ₎); D(q‖p) = Σ q log(q / p), q of a unigram or bigram model.",
-    source="Chang and Bergen 2022, section 4; Kaplan et al. 2020, section 6.3",
+    source="Chang and Bergen 2022 (word acquisition in language models); Kaplan et al. 2020, appendix D.5",
     settings=PretrainingSettings,
     measure=measure,
     needs=("tokenizer", "tokens", "base"),
