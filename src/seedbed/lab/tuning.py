@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+
+import torch
 
 from ..core.artifacts import write_atomically
 from ..core.json_files import json_bytes, read_json
@@ -12,10 +14,13 @@ from ..core.ragged import Ragged
 from ..datasets.instructions import EncodedInstructions, encode_instructions, read_instructions
 from ..finetuning.comparison import Comparison, ComparisonConfig, Tuned, Way, compare, prepare, text_windows
 from ..finetuning.instruct import HELD_OUT_ROWS, TRAIN_ROWS, for_chat
+from ..finetuning.packing import ExampleBatches
 from ..models import Decoder
 from .bench import Bench
+from .timing import interleaved
 
 OWN = "the run’s own text"
+_BATCH = 16
 _ADAM_BYTES = 3 * 4  # of a trained number: its gradient and Adam's two moments
 
 
@@ -53,7 +58,7 @@ class Workshop:
         config = ComparisonConfig(
             ways=tuple(ways),
             steps=self.steps,
-            batch_size=16,
+            batch_size=_BATCH,
             evaluations=evaluations,
             sizes=(),
             canaries=(),
@@ -69,6 +74,27 @@ class Workshop:
         model, _ = prepare(tuned.way, self.model(), self.spared)
         stored = sum(one.nbytes for one in (*model.parameters(), *model.buffers()))
         return stored + _ADAM_BYTES * tuned.trained
+
+    def step_seconds(self, ways: Sequence[Way], repeats: int = 7) -> dict[str, float]:
+        """Median time of a step of each way, forward, backward and AdamW, on the same batch in turn; by name."""
+        rows = self._encoded(TRAIN_ROWS, _BATCH)
+        batch = next(ExampleBatches(rows.ids, rows.answers, _BATCH, self.seed))
+
+        def step(way: Way) -> Callable[[], None]:
+            model, objective = prepare(way, self.model(), self.spared)
+            model.train()
+            trained = [one for one in model.parameters() if one.requires_grad]
+            optimizer = torch.optim.AdamW(trained, lr=way.learning_rate)
+
+            def once() -> None:
+                optimizer.zero_grad(set_to_none=True)
+                total, count, _ = objective.loss(model, batch)
+                (total / count).backward()
+                optimizer.step()
+
+            return once
+
+        return interleaved({way.name: step(way) for way in ways}, repeats)
 
     def _encoded(self, name: str, most: int) -> EncodedInstructions:
         rows = read_instructions(self.bench.run / "sft" / name).rows[:most]

@@ -161,7 +161,8 @@ def test_methods_are_judged_by_what_the_best_of_each_learns() -> None:
 
     def judged(by_lora: float, by_qlora: float) -> finetuning_methods.Finding:
         ways = ((worse, 0.5), (full, 2.0), (lora, by_lora), (qlora, by_qlora))
-        return finetuning_methods.judge(_comparison(*(_tuned(way, learned, 0.1) for way, learned in ways)), state)
+        found = _comparison(*(_tuned(way, learned, 0.1) for way, learned in ways))
+        return finetuning_methods.judge(found, state, {full.name: 2.0, lora.name: 1.0, qlora.name: 3.0})
 
     assert judged(1.96, 1.92).verdict == "holds"
     assert judged(1.96, 1.92).numbers["qlora"] == pytest.approx(0.96)

@@ -4,7 +4,6 @@ each of them, and scored on the run's held-out texts."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ _SECTION = 300  # characters of a held-out document
 _FEWEST = 25  # documents that are enough for three splits
 _STEPS = ("rules", "exact-duplicates", "near-duplicates")
 _ALL = "all steps"
+_SIMILAR = 0.6  # Jaccard similarity of near copies: of a short text one changed word is a good part
 _ERRORS = 2.0  # standard errors that a step must be worth
 _SIGNS = list("#%&@$*+=<>/\\|~^{}[]0123456789")
 _WORDS = re.compile(r"[a-z]{4,}")
@@ -55,7 +55,11 @@ def measure(bench: Bench, settings: CurationStepsSettings) -> Finding:
     recipe = bench.recipe.pretraining
     config = build(
         CurationConfig,
-        {"preset": "prose", "near_duplicates": {"parameters": "verified"}, "split": {"seed": settings.seed}},
+        {
+            "preset": "prose",
+            "near_duplicates": {"parameters": "verified", "similarity": _SIMILAR},
+            "split": {"seed": settings.seed},
+        },
     )
     found: dict[str, list[Ablated]] = {}
     for seed in range(settings.seed, settings.seed + settings.seeds):
@@ -101,8 +105,9 @@ def alike(text: str, random: np.random.Generator) -> str:
 def judge(found: Mapping[str, Sequence[Ablated]]) -> Finding:
     """The finding of ablations, one a seed, by the step that is left out ("" for none)."""
     bits = {step: np.array([one.bits_per_byte for one in ablated]) for step, ablated in found.items()}
-    worth = {step: float(bits[step].mean() - bits[""].mean()) for step in bits if step}
-    errors = {step: math.hypot(_error(bits[step]), _error(bits[""])) for step in worth}
+    apart = {step: bits[step] - bits[""] for step in bits if step}  # seed by seed
+    worth = {step: float(one.mean()) for step, one in apart.items()}
+    errors = {step: float(one.std(ddof=1) / len(one) ** 0.5) for step, one in apart.items()}
     paying = [step for step in worth if worth[step] > _ERRORS * errors[step]]
     verdict: Verdict = (
         "holds" if len(paying) == len(worth) else "holds in part" if paying else "does not hold"
@@ -117,6 +122,7 @@ def judge(found: Mapping[str, Sequence[Ablated]]) -> Finding:
         f"All steps leave {whole.documents:,} documents, which training reads {whole.epochs:.1f} times; without "
         f"{_named(dearest)} {without.documents:,} are left.",
     )
+    idle = [step for step in worth if found[step][0].tokens == whole.tokens]
     rows: list[list[Any]] = [
         [f"without {_named(step)}" if step else _ALL, one[0].documents, one[0].tokens, one[0].epochs,
          float(bits[step].mean()), worth.get(step, 0.0), errors.get(step, 0.0)]
@@ -128,12 +134,9 @@ def judge(found: Mapping[str, Sequence[Ablated]]) -> Finding:
         ("Curation", "Documents", "Tokens", "Times read", "Bits per byte", "More than with all", "Error"), rows,
         [("", charts.bars(bars, "step", "bits", "bits per byte more", lambda one: numbers.fixed(one, 3)))],
         {"all": float(bits[""].mean()), **{f"worth_{step}": value for step, value in worth.items()}},
-        "Every model reads the same number of tokens. Errors: standard errors over seeds of the difference.",
+        "Every model reads the same number of tokens. Errors: standard errors over seeds of the difference."
+        + "".join(f" Without {_named(step)} the same documents are left: the other steps find them." for step in idle),
     )  # fmt: skip
-
-
-def _error(values: np.ndarray) -> float:
-    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
 
 
 def _named(step: str) -> str:

@@ -36,16 +36,25 @@ def measure(bench: Bench, settings: FinetuningMethodsSettings) -> Finding:
     ways += [Way(method="qlora", rank=rank, learning_rate=rate) for rate in settings.adapter_rates]
     shop = Workshop(bench, settings.rows, settings.held_out, settings.steps, seed=settings.seed)
     found = shop.tuned(ways, evaluations=1)
-    return judge(found, {one.way.name: shop.state_bytes(one) for one in found.tuned})
+    bench.advance("time of a step")
+    seconds = shop.step_seconds([one.way for one in best_of(found).values()])
+    return judge(found, {one.way.name: shop.state_bytes(one) for one in found.tuned}, seconds)
 
 
-def judge(found: Comparison, state: Mapping[str, int]) -> Finding:
-    """The finding of ways, of which the best of each method counts, and of the bytes that each holds while training."""
-    best = {
+def best_of(found: Comparison) -> dict[str, Tuned]:
+    """What learned most, by method."""
+    return {
         method: max((one for one in found.tuned if one.way.method == method), key=lambda one: one.learned)
         for method in ("full", "lora", "qlora")
     }
+
+
+def judge(found: Comparison, state: Mapping[str, int], seconds: Mapping[str, float]) -> Finding:
+    """The finding of ways, of which the best of each method counts, of the bytes that each holds while training, and of
+    the time that a step of the best ones takes."""
+    best = best_of(found)
     full, lora, qlora = best.values()
+    times = {method: seconds[one.way.name] / seconds[full.way.name] for method, one in best.items()}
     shares = {method: one.learned / full.learned if full.learned > 0 else 0.0 for method, one in best.items()}
     lighter = state[qlora.way.name] < state[lora.way.name] < state[full.way.name]
     least = min(shares["lora"], shares["qlora"])
@@ -61,22 +70,24 @@ def judge(found: Comparison, state: Mapping[str, int]) -> Finding:
         f"{qlora.points[-1].held_out:.2f} by {_named(qlora)}: "
         f"{shares['lora']:.0%} and {shares['qlora']:.0%} of what full fine-tuning learns.",
         f"They train {lora.trained / full.trained:.0%} of its numbers, hold {numbers.memory(state[lora.way.name])} and "
-        f"{numbers.memory(state[qlora.way.name])} where it holds {numbers.memory(state[full.way.name])}, and take "
-        f"{lora.seconds / full.seconds:.1f} and {qlora.seconds / full.seconds:.1f} times its time.",
+        f"{numbers.memory(state[qlora.way.name])} where it holds {numbers.memory(state[full.way.name])}, and a step "
+        f"takes {times['lora']:.2f} and {times['qlora']:.2f} times as long.",
     )
     rows: list[list[Any]] = [
-        [one.way.name, one.learned, one.forgotten(OWN), one.trained, state[one.way.name] / (1 << 20), one.seconds]
+        [one.way.name, one.learned, one.forgotten(OWN), one.trained, state[one.way.name] / (1 << 20),
+         1000 * seconds[one.way.name] if one.way.name in seconds else None]
         for one in found.tuned
-    ]
+    ]  # fmt: skip
     bars = [{"way": _named(one), "mib": state[one.way.name] / (1 << 20)} for one in best.values()]
     return Finding(
         verdict, sentences,
-        ("Way, learning rate", "Learned, nats", "Forgotten, nats", "Numbers trained", "Held, MiB", "Seconds"), rows,
+        ("Way, learning rate", "Learned, nats", "Forgotten, nats", "Numbers trained", "Held, MiB", "A step, ms"), rows,
         [("Learned and forgotten", front_chart(found)),
          ("Held while training", charts.bars(bars, "way", "mib", "MiB", lambda one: numbers.fixed(one, 1)))],
         {"lora": shares["lora"], "qlora": shares["qlora"], "full": full.learned},
         "Learned: what the loss on held-out answers fell by; forgotten: what the loss on held-out text of the corpus "
-        "rose by. Held: weights as they are stored, gradients and Adam’s moments, without activations.",
+        "rose by. Held: weights as they are stored, gradients and Adam’s moments, without activations. A "
+        "step: the median of several, in turn with the others.",
     )  # fmt: skip
 
 
