@@ -378,11 +378,13 @@ def late_interaction_storage(encoder: SentenceEncoder, items: KnownItems, *, see
     return token_storage(token_vectors(encoder), items, seed=seed)
 
 
-def token_storage(tokens: MultiVectorEncoder, items: KnownItems, *, seed: int = 0) -> Table:
+def token_storage(
+    tokens: MultiVectorEncoder, items: KnownItems, *, poolings: Sequence[int] = (1, 2, 4), seed: int = 0
+) -> Table:
     """`late_interaction_storage` of an encoder that was trained for it."""
     asked, held = tokens.encode_queries(items.queries), tokens.encode_documents(items.texts)
     table = []
-    for pooling in (1, 2, 4):
+    for pooling in poolings:
         rows = [pool_tokens(row, pooling) for row in held] if pooling > 1 else list(held)
         merged = Ragged.from_rows(rows, np.float32)
         best = np.argsort(-maxsim(asked, merged), axis=1, kind="stable")[:, :K]

@@ -52,7 +52,7 @@ def measure(bench: Bench, settings: LateInteractionSettings) -> Finding:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)
         single, several = items.reciprocal_ranks(items.found_by(one)), by_tokens(many, items)
-        storage = token_storage(many, items, seed=settings.seed)
+        storage = token_storage(many, items, poolings=(1, 4), seed=settings.seed)
     return judge(single, several, storage, 4 * one.dim, settings.seed)
 
 
