@@ -76,7 +76,7 @@ def measure(bench: Bench, settings: EncoderDecoderSettings) -> Finding:
     sentences = (
         f"From {short} to {long} symbols the share that is copied rightly goes from {right[FIXED][short][0]:.0%} to "
         f"{right[FIXED][long][0]:.0%} through one vector and from {right[ATTENTION][short][0]:.0%} to "
-        f"{right[ATTENTION][long][0]:.0%} with attention (± {error:.1%}; a guess: {chance:.0%}).",
+        f"{right[ATTENTION][long][0]:.0%} with attention (the difference ± {error:.1%}; a guess: {chance:.0%}).",
         f"At {furthest} symbols, where training went up to {settings.longest}, it is {right[FIXED][furthest][0]:.0%} "
         f"and {right[ATTENTION][furthest][0]:.0%}; whole sequences of {long} are right in {right[FIXED][long][2]:.0%} "
         f"and {right[ATTENTION][long][2]:.0%} of cases.",
