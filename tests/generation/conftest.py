@@ -31,12 +31,16 @@ class ByteTokenizer:
     vocab_size = 257
     special_tokens = {"<end>": 0}  # noqa: RUF012
     known = np.ones(257, dtype=bool)
+    text_is_bytes = False  # as if tokens were written otherwise at the start of a text
 
     def encode(self, text: str, parse_special: bool = True) -> np.ndarray:
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint32) + 1
 
     def decode_bytes(self, ids: Any, skip_special_tokens: bool = False) -> bytes:
         return bytes((int(token) - 1) % 128 for token in ids if token)
+
+    def token_bytes(self, number: int, skip_special_tokens: bool = False) -> bytes:
+        return self.decode_bytes([number])
 
     def decode(self, ids: Any, skip_special_tokens: bool = False) -> str:
         return self.decode_bytes(ids).decode("utf-8", "replace")

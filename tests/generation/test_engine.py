@@ -105,8 +105,11 @@ def test_streams_and_stop_strings_agree_with_generate(model: Decoder) -> None:
             assert "".join(engine.stream("é€", stopped)) == cut.text
 
 
-def test_streamed_pieces_are_whole_characters() -> None:
+@pytest.mark.parametrize("plain", [False, True])
+def test_streamed_pieces_are_whole_characters(plain: bool) -> None:
     class Bytes(ByteTokenizer):
+        text_is_bytes = plain
+
         def decode_bytes(self, ids: Any, skip_special_tokens: bool = False) -> bytes:
             return bytes(ids)
 

@@ -195,7 +195,7 @@ class Request:
         if self._stops is None:
             return False
         assert self._tokenizer is not None
-        return self._stops.feed(self._tokenizer.decode_bytes([token], skip_special_tokens=True))
+        return self._stops.feed(self._tokenizer.token_bytes(token, skip_special_tokens=True))
 
 
 class _StopSearch:

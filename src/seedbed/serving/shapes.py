@@ -97,7 +97,7 @@ class Shape:
         return found
 
     def _token(self, number: int, logprob: float) -> dict[str, Any]:
-        spelled = self.tokenizer.decode_bytes([number])
+        spelled = self.tokenizer.token_bytes(number)
         return {"token": spelled.decode("utf-8", "replace"), "logprob": max(logprob, _LEAST), "bytes": list(spelled)}
 
 

@@ -10,6 +10,9 @@ from typing import Protocol
 class Decoder(Protocol):
     """What a tokenizer needs to be streamed from."""
 
+    @property
+    def text_is_bytes(self) -> bool: ...
+    def token_bytes(self, number: int, skip_special_tokens: bool = False) -> bytes: ...
     def decode(self, ids: list[int], skip_special_tokens: bool = False) -> str: ...
     def decode_bytes(self, ids: list[int], skip_special_tokens: bool = False) -> bytes: ...
 
@@ -23,6 +26,7 @@ class StreamDecoder:
 
     def __init__(self, tokenizer: Decoder, skip_special_tokens: bool = False) -> None:
         self._tokenizer, self._skip = tokenizer, skip_special_tokens
+        self._plain = tokenizer.text_is_bytes  # no token is written otherwise than it stands
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._given: list[int] = []  # the ids of the piece before
         self._waiting: list[int] = []
@@ -34,6 +38,8 @@ class StreamDecoder:
             DataError: an id is not in the vocabulary.
         """
         new = [int(number) for number in ids] if isinstance(ids, Iterable) else [int(ids)]
+        if self._plain:
+            return self._utf8.decode(b"".join([self._tokenizer.token_bytes(number, self._skip) for number in new]))
         data = self._tokenizer.decode_bytes(new, self._skip)
         if not data:  # left out, or no id at all
             return ""
@@ -43,7 +49,7 @@ class StreamDecoder:
 
     def finish(self) -> str:
         """What is left: the beginning of a character that never ended becomes U+FFFD. The decoder starts anew."""
-        piece = self._give() if self._waiting else ""
+        piece = self._utf8.decode(b"", True) if self._plain else self._give() if self._waiting else ""
         self.__init__(self._tokenizer, self._skip)  # type: ignore[misc]
         return piece
 

@@ -25,7 +25,7 @@ from . import assembly, gpt2_files, rank_files, sentencepiece_file, sentencepiec
 from .assembly import Padding, Side, Strategy, Truncation
 from .offsets import in_characters, spaces_of, without_spaces
 from .roles import CONFIG_FILE, Roles
-from .specification import Specification
+from .specification import Model, Specification
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -44,6 +44,7 @@ class Tokenizer:
             token = getattr(self.roles, role)
             if token is not None and token not in self._names:
                 raise ConfigError(f"{role} {token!r} is not in the vocabulary")
+        self._spelled: dict[tuple[int, bool], bytes] = {}
         self._special = np.zeros(specification.size, dtype=bool)
         self._special[[token.id for token in specification.added if token.special]] = True
         self._stripping = np.zeros(specification.size, dtype=bool)
@@ -356,6 +357,12 @@ class Tokenizer:
 
     # Ids to text
 
+    @cached_property
+    def text_is_bytes(self) -> bool:
+        """Whether `decode` gives the characters of `decode_bytes`, and a token the same bytes wherever it stands."""
+        kind = type(self.specification.model)
+        return kind.decode is Model.decode and kind.first_bytes_of is Model.first_bytes_of
+
     def decode_bytes(self, ids: ArrayLike, skip_special_tokens: bool = False) -> bytes:
         """The bytes that ids stand for: any bytes come back as they were encoded.
 
@@ -364,6 +371,13 @@ class Tokenizer:
         """
         array = self._decodable(ids, skip_special_tokens)
         return self._at_start(array, self._encoder.decode_bytes(array))
+
+    def token_bytes(self, number: int, skip_special_tokens: bool = False) -> bytes:
+        """`decode_bytes` of one id, remembered: what streams ask for again and again."""
+        found = self._spelled.get((number, skip_special_tokens))
+        if found is None:
+            found = self._spelled[number, skip_special_tokens] = self.decode_bytes([number], skip_special_tokens)
+        return found
 
     def decode(self, ids: ArrayLike, skip_special_tokens: bool = False) -> str:
         """The text that ids stand for; bytes that are not UTF-8 become U+FFFD. Errors as in `decode_bytes`."""

@@ -57,5 +57,5 @@ def _cut(service: Service, wish: TokenizeRequest) -> TokenizeAnswer:
 
 
 def _piece(tokenizer: Tokenizer, number: int, start: int, end: int) -> Token:
-    spelled = tokenizer.decode_bytes([number])
+    spelled = tokenizer.token_bytes(number)
     return Token(id=number, text=spelled.decode("utf-8", "replace"), bytes=list(spelled), start=start, end=end)
