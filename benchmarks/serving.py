@@ -6,9 +6,9 @@
 
 Each client streams the answer to a chat of some 60 tokens, 64 new tokens, and asks again. Greedy answers of all servers
 are compared first. Transformers' server batches continuously, llama.cpp's (of llama-cpp-python) answers one request at
-a time, so llama.cpp's own batching without any server stands beside it ("llama.cpp, no server": decoding alone, as fast
-as a perfect server of it could be). Search is over pieces of English with an encoder of the demo's size and random
-weights. The soak is told in `serving_soak`.
+a time, so llama.cpp's own batching stands beside it ("llama.cpp, no server": prompts and decoding of as many at once,
+as fast as a perfect server of it could be). Search is over pieces of English with an encoder of the demo's size and
+random weights. The soak is told in `serving_soak`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.generation_peers import LlamaCpp
-from benchmarks.measuring import circumstances, interleaved, spread, write_results
+from benchmarks.measuring import circumstances, seconds, spread, write_results
 from benchmarks.serving_load import Connection, Load, closed_loop, milliseconds, request_bytes
 from benchmarks.serving_servers import CONTEXT, Served, add_index, english_pieces, export, make_run, served
 from benchmarks.serving_soak import soak
@@ -56,20 +56,20 @@ def answers(one: Served, count: int = 8) -> tuple[list[str], set[int]]:
 
 
 def bare_llama(run: Path, precision: str, rows: int, threads: int) -> float:
-    """Tokens per second of llama.cpp decoding `rows` sequences in one batch, prompts of 64 tokens left out."""
-    file = export(run, precision)
-    prompts = np.random.default_rng(0).integers(10, 8000, size=(rows, 64))
-    llama = LlamaCpp(file, precision, rows, CONTEXT // 4, threads)
+    """Tokens per second of llama.cpp that reads `rows` prompts of 64 tokens and decodes them in one batch."""
+    prompts = np.random.default_rng(0).integers(10, 1000, size=(rows, 64))
+    llama = LlamaCpp(export(run, precision), precision, rows, CONTEXT // 4, threads)
     llama(prompts, 2)
-    times = interleaved({"one": lambda: llama(prompts, 1), "all": lambda: llama(prompts, NEW + 1)}, 5)
+    best = min(seconds(lambda: llama(prompts, NEW)) for _ in range(3))
     llama.close()
-    return rows * NEW / (min(times["all"]) - min(times["one"]))
+    return rows * NEW / best
 
 
 def compare(given: argparse.Namespace) -> dict[str, Any]:
     run, logs = make_run(given.models, given.size), given.models / "logs"
     logs.mkdir(exist_ok=True)
-    found: dict[tuple[str, int], list[Load]] = {}
+    found: dict[int, dict[str, list[Load]]] = {clients: {} for clients in given.clients}
+    bare: dict[int, list[float]] = {clients: [] for clients in given.clients}
     texts: dict[str, list[str]] = {}
     for _ in range(given.rounds):
         for name in given.servers:
@@ -81,27 +81,38 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
                     load = closed_loop(
                         one.port, clients, given.seconds, chats(one, stream=True), Connection.stream, NEW
                     )
-                    found.setdefault((name, clients), []).append(load)
+                    found[clients].setdefault(name, []).append(load)
+        for clients in given.clients:
+            bare[clients].append(bare_llama(run, given.precision, clients, given.threads))
     for name, said in texts.items():
         same = sum(one == other for one, other in zip(said, texts[given.servers[0]], strict=True))
         show(f"{name}: {same} of {len(said)} greedy answers equal {given.servers[0]}'s")
-    bare = {clients: bare_llama(run, given.precision, clients, given.threads) for clients in given.clients}
     rows = []
-    for (name, clients), loads in sorted(found.items(), key=lambda pair: (pair[0][1], given.servers.index(pair[0][0]))):
-        rates = [load.tokens / load.seconds for load in loads]
-        whole, first = ([value for load in loads for value in getattr(load, kind)] for kind in ("whole", "first"))
-        rows.append(
-            {
-                "server": name, "clients": clients, "tokens/s": spread(rates, 0),
-                "of bare llama.cpp": round(float(np.median(rates)) / bare[clients], 2),
-                "first ms p50": milliseconds(first, 50), "first p99": milliseconds(first, 99),
-                "whole ms p50": milliseconds(whole, 50), "whole p99": milliseconds(whole, 99),
-                "lost": sum(load.lost for load in loads),
+    for clients, loads in found.items():
+        rates = {name: [one.tokens / one.seconds for one in many] for name, many in loads.items()}
+        rates["llama.cpp, no server"] = bare[clients]
+        ours = rates[given.servers[0]]
+        for name, speeds in rates.items():
+            many = loads.get(name, [])
+            times = {kind: [value for one in many for value in getattr(one, kind)] for kind in ("first", "whole")}
+            told = {
+                f"{kind}, ms": f"{milliseconds(values, 50):,} / {milliseconds(values, 99):,}" if values else ""
+                for kind, values in times.items()
             }
-        )  # fmt: skip
-    table(list(rows[0]), [list(row.values()) for row in rows], title=f"{given.size}, {given.precision}")
-    show("llama.cpp, no server: " + ", ".join(f"{one} rows {rate:,.0f} tokens/s" for one, rate in bare.items()))
-    return {"rows": rows, "bare_llama": bare}
+            lost = sum(one.lost for one in many)
+            times_by = spread([own / one for own, one in zip(ours, speeds, strict=True)], 2)
+            rows.append(
+                {
+                    "clients": clients, "server": name, "tokens/s": spread(speeds, 0),
+                    f"times by {given.servers[0]}": times_by,
+                    **told, "lost": lost,
+                }
+            )  # fmt: skip
+    table(
+        list(rows[0]), [list(row.values()) for row in rows],
+        title=f"{given.size}, {given.precision}; p50 / p99 of the first token and of the whole answer",
+    )  # fmt: skip
+    return {"rows": rows}
 
 
 def search(given: argparse.Namespace) -> dict[str, Any]:
