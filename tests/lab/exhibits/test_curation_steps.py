@@ -50,13 +50,13 @@ def test_steps_remove_what_was_planted(measure: Measure, bench: Bench) -> None:
     assert list(kept) == [
         "all steps",
         "without quality rules",
-        "without exact copies removed",
-        "without near copies removed",
+        "without the removal of exact copies",
+        "without the removal of near copies",
     ]
     settings = curation_steps.CurationStepsSettings(**sizes)
     texts = bench.texts("train", 60)
     rubbish = round(settings.rubbish * len(texts))
     # A tenth or so goes to other splits.
     assert kept["without quality rules"] - kept["all steps"] == pytest.approx(0.9 * rubbish, abs=0.2 * rubbish)
-    assert kept["without near copies removed"] > kept["all steps"]
+    assert kept["without the removal of near copies"] > kept["all steps"]
     assert max(kept.values()) < len(curation_steps.dirty(texts, settings))

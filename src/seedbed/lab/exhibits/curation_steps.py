@@ -140,9 +140,10 @@ def judge(found: Mapping[str, Sequence[Ablated]]) -> Finding:
 
 
 def _named(step: str) -> str:
-    return {"rules": "quality rules", "exact-duplicates": "exact copies", "near-duplicates": "near copies"}[step] + (
-        "" if step == "rules" else " removed"
-    )
+    return {
+        "rules": "quality rules", "exact-duplicates": "the removal of exact copies",
+        "near-duplicates": "the removal of near copies",
+    }[step]  # fmt: skip
 
 
 def _sections(texts: Sequence[str]) -> list[str]:

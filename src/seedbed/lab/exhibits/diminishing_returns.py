@@ -29,9 +29,7 @@ class DiminishingReturnsSettings(Settings):
     hidden_size: int = Field(48, ge=8, description="width of the model")
     layers: int = Field(2, ge=1, description="of the model")
     heads: int = Field(2, ge=1, description="of the model")
-    steps: tuple[int, ...] = Field(
-        (50, 100, 200, 400), min_length=3, description="training lengths on new text, rising"
-    )
+    steps: tuple[int, ...] = Field((40, 80, 160, 320), min_length=3, description="training lengths on new text, rising")
     repeated_steps: int = Field(160, ge=1, description="training length on text that is read again")
     epochs: tuple[int, ...] = Field((2, 4, 16), min_length=1, description="how often that text is read, rising")
     seeds: int = Field(2, ge=1, description="of each training")
