@@ -12,9 +12,8 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +59,11 @@ class Checkpoints:
                 shutil.rmtree(leftover)
             temporary.mkdir()
         processes.agree(None)  # the folder is there
-        with _quiet():
-            written = dcp.async_save(
-                _flatten(state), storage_writer=dcp.FileSystemWriter(temporary, sync_files=False),
-                process_group=self._group, no_dist=self._group is None,
-            )  # fmt: skip
+        _be_quiet()
+        written = dcp.async_save(
+            _flatten(state), storage_writer=dcp.FileSystemWriter(temporary, sync_files=False),
+            process_group=self._group, no_dist=self._group is None,
+        )  # fmt: skip
         assert isinstance(written, Future)
         self._pending = self._thread.submit(self._finish, written, temporary, step, {*pinned})
 
@@ -127,8 +126,8 @@ class Checkpoints:
             for key, one in reader.read_metadata().state_dict_metadata.items()
             if isinstance(one, TensorStorageMetadata)
         }
-        with _quiet():
-            dcp.load(flat, storage_reader=reader, process_group=self._group, no_dist=self._group is None)
+        _be_quiet()
+        dcp.load(flat, storage_reader=reader, process_group=self._group, no_dist=self._group is None)
         return _unflatten(flat)
 
     def _place(self, step: int) -> Path:
@@ -213,10 +212,10 @@ def load_optimizer_state(model: nn.Module, optimizers: list[torch.optim.Optimize
             owners[parameter].state[parameter] = on_device
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """PyTorch warns and logs at each save that there is one process: here that is meant."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.distributed.checkpoint").setLevel(logging.ERROR)
-        yield
+def _be_quiet() -> None:
+    """PyTorch warns and logs at each checkpoint that there is one process: here that is meant.
+
+    For good, as it warns in a thread of its own, whenever that comes to it.
+    """
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+    logging.getLogger("torch.distributed.checkpoint").setLevel(logging.ERROR)

@@ -279,7 +279,8 @@ class Trainer(Generic[B]):
         if loss - usual <= _SPIKE_SPREADS * spread:
             return {}
         documents = self._documents()
-        show(f"  the loss leapt to {loss:.4g} from about {usual:.4g} at step {self._step} ({documents})", "yellow")
+        where = f" ({documents})" if documents else ""
+        show(f"  the loss leapt to {loss:.4g} from about {usual:.4g} at step {self._step}{where}", "yellow")
         older = [step for step in self._checkpoints.steps() if step < self._step]
         self._last_good = older[-1] if older else None
         return {"usual_loss": usual, "documents": documents}

@@ -144,7 +144,14 @@ def _learnt(bench: Bench, kind: str, data: np.ndarray, rows: Tensor, settings: P
         checkpoint_every=100, seed=settings.seed,
     )  # fmt: skip
     model = Decoder(config, torch_generator(settings.seed, "positions"))
-    train(bench, f"{KINDS[kind]} positions", model, NextToken(), Windows(data, settings), training)
+    train(
+        bench,
+        f"positions of kind {KINDS[kind]}" if kind != "none" else "no positions",
+        model,
+        NextToken(),
+        Windows(data, settings),
+        training,
+    )
     return learnt(kind, model, rows, settings)
 
 
