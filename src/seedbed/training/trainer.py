@@ -281,6 +281,7 @@ class Trainer(Generic[B]):
         documents = self._documents()
         where = f" ({documents})" if documents else ""
         show(f"  the loss leapt to {loss:.4g} from about {usual:.4g} at step {self._step}{where}", "yellow")
+        self._checkpoints.wait()  # one that is still being written is the one to keep
         older = [step for step in self._checkpoints.steps() if step < self._step]
         self._last_good = older[-1] if older else None
         return {"usual_loss": usual, "documents": documents}
