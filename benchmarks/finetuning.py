@@ -8,7 +8,8 @@ interleaved, ratios are taken within a round. A step is forward, backward, clipp
 
 sft: steps over the same rows. trl pads batches (its default), or packs them; the faster is "its best" on a CPU. Ours
 puts examples one behind another. lora, dora, qlora: steps of one padded batch, the same for both, every linear layer
-but the head adapted. product: x W^T with W in NF4 with double quantisation, by rows of x.
+but the head adapted; beside them what no adapter can avoid, the frozen model's own passes forward and back. product:
+x W^T with W in NF4 with double quantisation, by rows of x.
 Memory is what a process of its own grows by.
 """
 
@@ -234,6 +235,11 @@ def adapter_works(place: Path, *, dora: bool = False, quantized: bool = False) -
     packed = ExampleBatches(some[0], some[1], LORA_ROWS)
     works["seedbed"] = our_step(model, AnswerTokens(), packed)
     works["bitsandbytes" if quantized else "peft"] = their_step(peft_model(place, dora, quantized), ids, weights)
+    if not quantized:
+        bare: Any = load_model(place).requires_grad_(False)
+        bare.blocks[0].attention_norm.requires_grad_(True)
+        works["no adapter, padded"] = our_step(bare, NextToken(), _Same(batch))
+        works["no adapter"] = our_step(bare, AnswerTokens(), ExampleBatches(some[0], some[1], LORA_ROWS))
     return works
 
 
