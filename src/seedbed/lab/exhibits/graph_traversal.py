@@ -59,7 +59,7 @@ def measure(bench: Bench, settings: GraphTraversalSettings) -> Finding:
         (_YOURS, owned.vectors[order], owned.queries, owned.metric),
         (_RANDOM, drawn[: sizes[-1]], drawn[sizes[-1] :], "l2"),
     ):
-        bench.advance(f"graphs of {name} vectors")
+        bench.advance(f"graphs of {name.removesuffix('s')} vectors")
         efforts[name] = [effort(vectors[:size], queries, metric, settings) for size in sizes]
     return _finding(efforts, settings)
 
