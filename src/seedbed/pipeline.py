@@ -407,7 +407,7 @@ def finetune_alone(
     Args:
         method: "full", or "lora", "dora", "qlora" (the adapter is then in `out/lora`).
     """
-    from .datasets.instructions import read_instructions
+    from .datasets.instructions import hold_out, read_instructions
     from .datasets.jsonl import usable_rows
     from .finetuning.instruct import finetune as tune
     from .generation import greedy
@@ -415,11 +415,10 @@ def finetune_alone(
     chosen = load_recipe(recipe, overrides)
     config = chosen.finetuning.by_method(method)
     set_threads(chosen.threads)
-    rows = usable_rows(read_instructions(data))
-    held_out = max(1, len(rows) // 10)
+    train, held_out = hold_out(usable_rows(read_instructions(data)), 0.1, config.seed)
 
     def produce(work: Workspace) -> dict[str, Any]:
-        return tune(config, Path(model), rows[held_out:], rows[:held_out], work, respond=greedy)
+        return tune(config, Path(model), train, held_out, work, respond=greedy)
 
     inputs = {"model": fingerprint_folder(model), "data": sha256_file(Path(data))}
     return build_artifact(out, "sft", config, inputs, produce)

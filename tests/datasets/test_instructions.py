@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seedbed.core.errors import DataError
-from seedbed.datasets.instructions import InstructionConfig, instruction_rows, parameters, read_instructions
+from seedbed.datasets.instructions import (
+    InstructionConfig,
+    hold_out,
+    instruction_rows,
+    parameters,
+    read_instructions,
+)
 from seedbed.datasets.preferences import Candidate, rank_candidates, read_preferences
 from seedbed.datasets.sentences import complete, split_sentences
 
@@ -120,6 +126,22 @@ def test_other_ways_to_write_a_question_and_its_answer(tmp_path: Path) -> None:
         json.dumps([{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}])
     }
     assert [one["source"] for one in found] == ["line 1", "here", "line 3"]
+
+
+def test_rows_of_one_source_are_held_out_together() -> None:
+    rows = [{"messages": [], "source": f"document {number // 3}", "n": number} for number in range(300)]
+    train, held_out = hold_out(rows, 0.1, seed=0)
+    assert sorted(one["n"] for one in train + held_out) == list(range(300))
+    assert not {one["source"] for one in train} & {one["source"] for one in held_out}
+    assert len(held_out) == 30
+    assert [one["n"] for one in held_out] == sorted(one["n"] for one in held_out)
+    assert max(one["n"] for one in held_out) > 200  # from all over the file
+    assert hold_out(rows, 0.1, seed=1) != (train, held_out)
+    of_one = [{"source": "alpaca", "n": number} for number in range(20)]
+    assert [len(side) for side in hold_out(of_one, 0.1, seed=0)] == [18, 2]
+    assert [len(side) for side in hold_out(rows[:2], 0.9, seed=0)] == [1, 1]
+    with pytest.raises(DataError, match="too few rows"):
+        hold_out(rows[:1], 0.1, seed=0)
 
 
 def test_preferences_are_checked(tmp_path: Path) -> None:

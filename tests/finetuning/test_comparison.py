@@ -173,7 +173,7 @@ def test_the_command_compares_and_writes_its_page(files: Path) -> None:
         assert one["points"][-1]["held_out"] < one["points"][0]["held_out"]
     plain, replayed = (one["points"][-1]["texts"]["own"] for one in found["tuned"][:2])
     assert replayed < plain
-    assert [one["rows"] for one in found["sizes"]] == [18, 35]
+    assert [one["rows"] for one in found["sizes"]] == [17, 34]
     assert [one["repeats"] for one in found["exposures"]] == [0, 2]
     assert "QLoRA r2" in (files / "out" / "index.html").read_text()
 

@@ -9,7 +9,7 @@ sentences of the document that name the subject.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,6 +252,35 @@ def checked_messages(messages: Any) -> list[dict[str, str]]:
         if message.get("role") not in ("system", "user", "assistant"):
             raise ValueError(f"message {number} has the role {message.get('role')!r} (system, user or assistant)")
     return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+_FEW_SOURCES = 10  # with fewer, rows are held out one by one
+
+
+def hold_out(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """Rows to learn from, and about a `share` of them to judge by, each in their order.
+
+    What is of one source (a document, or a line of a file) is on one side; which one depends on it and the seed.
+
+    Raises:
+        DataError: there are too few rows.
+    """
+    if len(rows) < 2:
+        raise DataError("there are too few rows to hold some of them out")
+    sources: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        sources.setdefault(str(row.get("source") or f"row {number}"), []).append(number)
+    if len(sources) < _FEW_SOURCES:
+        sources = {f"row {number}": [number] for number in range(len(rows))}
+    held: set[int] = set()
+    for source in sorted(sources, key=lambda one: derive_seed(seed, "held-out", one))[:-1]:
+        if len(held) >= max(1, round(share * len(rows))):
+            break
+        held.update(sources[source])
+    sides: tuple[list[Row], list[Row]] = ([], [])
+    for number, row in enumerate(rows):
+        sides[number in held].append(row)
+    return sides
 
 
 _DROPPED = "the chat template drops the answer"

@@ -25,6 +25,7 @@ from ..datasets.instructions import (
     InstructionConfig,
     encode_instructions,
     encode_prompt,
+    hold_out,
     question_of,
     read_instructions,
 )
@@ -101,11 +102,8 @@ def compare_on_files(
     def load() -> Decoder:
         return for_chat(load_decoder(base), tokenizer)
 
-    rows = usable_rows(read_instructions(data))
-    if len(rows) < 2:
-        raise DataError("there are too few rows to hold some of them out", where=data)
-    context, held_out = load().config.context_length, max(1, len(rows) // 10)
-    train, spared = (encode_instructions(some, tokenizer, context) for some in (rows[held_out:], rows[:held_out]))
+    sides, context = hold_out(usable_rows(read_instructions(data)), 0.1, config.seed), load().config.context_length
+    train, spared = (encode_instructions(some, tokenizer, context) for some in sides)
     say_left_out(train.left_out + spared.left_out)
     return compare(config, load, tokenizer, train, spared, texts, scratch)
 
