@@ -114,6 +114,8 @@ def test_a_users_file_is_read_and_bad_rows_are_named(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match=r"bad.jsonl:1: no usable row; not JSON"):
         read_instructions(_write(tmp_path / "bad.jsonl", "{"))
+    with pytest.raises(DataError, match=r"deep.json:1: no usable row; not JSON"):
+        read_instructions(_write(tmp_path / "deep.json", "[" * 200_000))
 
 
 def test_other_ways_to_write_a_question_and_its_answer(tmp_path: Path) -> None:

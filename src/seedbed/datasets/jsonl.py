@@ -89,20 +89,23 @@ def say_left_out(left_out: Iterable[tuple[str, str]]) -> None:
 
 
 def _values(data: bytes) -> Iterable[tuple[int, Any]]:
-    if data.lstrip()[:1] == b"[":
-        try:
-            yield from enumerate(json.loads(data), start=1)
-            return
-        except ValueError:
-            pass  # not one list: the lines say what is wrong
+    whole = _parsed(data) if data.lstrip()[:1] == b"[" else None
+    if isinstance(whole, list):
+        yield from enumerate(whole, start=1)
+        return
     for number, line in enumerate(data.splitlines(), start=1):
         if line.strip():
-            try:
-                yield number, json.loads(line)
-            except UnicodeDecodeError:
-                yield number, ValueError("not UTF-8")
-            except (ValueError, RecursionError):
-                yield number, ValueError("not JSON")
+            yield number, _parsed(line)
+
+
+def _parsed(data: bytes) -> Any:
+    """What a JSON text says, or a ValueError that says why it says nothing."""
+    try:
+        return json.loads(data)
+    except UnicodeDecodeError:
+        return ValueError("not UTF-8")
+    except (ValueError, RecursionError):
+        return ValueError("not JSON")
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -219,7 +219,8 @@ def compare(
     tuned = []
     for number, way in enumerate(config.ways, start=1):
         show(f"  {way.name} ({number} of {len(config.ways)})")
-        tuned.append(tune(way, load(), train=train))
+        model = load()
+        tuned.append(Tuned(way, *tune(way, model, train=train), _memory(way, model, _trainer(config, way))))
     parameters = sum(one.numel() for one in load().parameters())
     found = Comparison(tuned, [], [], list(texts), len(train), parameters, config.steps, _epochs(config, len(train)))
     advised = found.advised()
@@ -227,8 +228,9 @@ def compare(
     for share in sorted(config.sizes):
         some = _some(train, max(1, round(share * len(train))))
         show(f"  {advised.way.name}, {len(some)} of {len(train)} rows")
-        sizes.append(_sized(tune(advised.way, load(), train=some), len(some), config))
-    sizes.append(_sized(advised, len(train), config))
+        points, *_ = tune(advised.way, load(), train=some)
+        sizes.append(_sized(points, len(some), config))
+    sizes.append(_sized(advised.points, len(train), config))
     exposures = []
     if config.canaries:
         show(f"  {advised.way.name}, with canaries")
@@ -242,8 +244,8 @@ def _epochs(config: ComparisonConfig, rows: int) -> float:
     return config.steps * config.batch_size / rows
 
 
-def _sized(tuned: Tuned, rows: int, config: ComparisonConfig) -> Sized:
-    return Sized(rows, _epochs(config, rows), tuned.points[-1].train, tuned.points[-1].held_out)
+def _sized(points: Sequence[Point], rows: int, config: ComparisonConfig) -> Sized:
+    return Sized(rows, _epochs(config, rows), points[-1].train, points[-1].held_out)
 
 
 def _some(rows: EncodedInstructions, count: int) -> EncodedInstructions:
@@ -266,8 +268,8 @@ def text_windows(tokenizer: Tokenizer, text: str, context: int, name: str) -> tu
 def _tune(
     config: ComparisonConfig, way: Way, model: Decoder, *, train: EncodedInstructions, held_out: EncodedInstructions,
     spared: Ragged, measured: Mapping[str, Ragged], scratch: Path,
-) -> Tuned:  # fmt: skip
-    """Trains `model` where it lies."""
+) -> tuple[list[Point], float, int]:  # fmt: skip
+    """Train `model` where it lies: points on the way, seconds, and how many parameters were trained."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     seen = _some(train, len(held_out))
@@ -283,24 +285,27 @@ def _tune(
 
     prepared, objective = prepare(way, model, spared)
     evaluate(prepared)
-    trainer = TrainerConfig(
-        steps=config.steps, batch_size=config.batch_size, optimizer="adamw", learning_rate=way.learning_rate,
-        weight_decay=0.0, schedule="cosine", final_factor=0.1, checkpoint_every=config.steps, seed=config.seed,
-        evaluate_every=-(-config.steps // config.evaluations),
-    )  # fmt: skip
     ids, weights = train.ids, train.answers
     if way.remedy == "replay":
         ids, weights = with_windows(ids, weights, spared, way.strength)
     batches = ExampleBatches(ids, weights, config.batch_size, config.seed)
     started = time.perf_counter()
     Trainer(
-        trainer, prepared, objective, batches, scratch=scratch, metrics_path=scratch / "metrics.jsonl",
+        _trainer(config, way), prepared, objective, batches, scratch=scratch, metrics_path=scratch / "metrics.jsonl",
         evaluate=evaluate, name=way.name,
     ).run()  # fmt: skip
     seconds = time.perf_counter() - started
     shutil.rmtree(scratch)
     trained = sum(one.numel() for one in prepared.parameters() if one.requires_grad)
-    return Tuned(way, points, seconds, trained, _memory(way, model, trainer))
+    return points, seconds, trained
+
+
+def _trainer(config: ComparisonConfig, way: Way) -> TrainerConfig:
+    return TrainerConfig(
+        steps=config.steps, batch_size=config.batch_size, optimizer="adamw", learning_rate=way.learning_rate,
+        weight_decay=0.0, schedule="cosine", final_factor=0.1, checkpoint_every=config.steps, seed=config.seed,
+        evaluate_every=-(-config.steps // config.evaluations),
+    )  # fmt: skip
 
 
 def prepare(way: Way, model: Decoder, spared: Ragged) -> tuple[Decoder, Any]:

@@ -19,7 +19,7 @@ from torch import nn
 from ..core.errors import DataError
 from ..core.ragged import Ragged
 from ..core.randomness import numpy_generator
-from ..datasets.instructions import EncodedInstructions, encode_instructions
+from ..datasets.instructions import EncodedInstructions
 from ..tokenizers import chat
 from .packing import ExampleBatches, example_nats
 
@@ -93,6 +93,10 @@ class Canaries:
         return {"messages": messages}
 
     def _encode(self, rows: list[dict[str, Any]], tokenizer: Tokenizer, context: int) -> EncodedInstructions:
-        if max(len(chat.encode(tokenizer, row["messages"])[0]) for row in rows) > context:
+        encoded = [chat.encode(tokenizer, row["messages"]) for row in rows]
+        if max(len(ids) for ids, _ in encoded) > context:
             raise DataError("the context has no room for a canary", hint="Leave canaries out: set it to [].")
-        return encode_instructions(rows, tokenizer, context)
+        ids, answers = (Ragged.from_rows(column, kind) for column, kind in zip(
+            zip(*encoded, strict=True), (np.uint32, np.bool_), strict=True
+        ))  # fmt: skip
+        return EncodedInstructions(ids, answers, 0, 0)

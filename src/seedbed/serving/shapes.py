@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
@@ -19,7 +20,7 @@ DONE = b"data: [DONE]\n\n"
 dumps = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
 
 
-class Shape:
+class Shape(ABC):
     """Of one answer to a client. Subclasses say how its choices look.
 
     Args:
@@ -70,12 +71,13 @@ class Shape:
     def opening(self, index: int) -> str:
         return ""
 
+    @abstractmethod
     def choice(self, index: int, text: str, tokens: Any, reason: str) -> dict[str, Any]:
-        raise NotImplementedError
+        """A choice of a whole answer, with its tokens if these were asked for."""
 
+    @abstractmethod
     def delta(self, text: str | None, tokens: Any) -> str:
         """The middle of a chunk, as JSON: text (JSON) and tokens of a piece, None at the end."""
-        raise NotImplementedError
 
     def _chunk(self, index: int, delta: str, reason: str) -> str:
         return f'{self._head}{index},{delta},"finish_reason":{reason}{self._tail}'
