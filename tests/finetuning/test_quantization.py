@@ -14,7 +14,7 @@ from seedbed import _native
 from seedbed.core.errors import ConfigError, DataError
 from seedbed.core.randomness import torch_generator
 from seedbed.finetuning import LoRAConfig, add_adapter, quantize_nf4
-from seedbed.finetuning.quantization import BLOCK, VALUES, _pack, scale_table
+from seedbed.finetuning.quantization import BLOCK, VALUES, _pack, scale_table, unpack
 from seedbed.models import Decoder, ModelConfig
 
 _LEVELS = ("scalar", "avx2", "avx512")
@@ -64,9 +64,8 @@ def test_codes_and_state_are_those_of_bitsandbytes(seed: int, level: None) -> No
 @pytest.mark.parametrize("seed", range(6))
 def test_unpacking_equals_its_definition(seed: int, level: None) -> None:
     ours = quantize_nf4(weights(seed))
-    pairs = torch.stack((ours.codes[:, 0] >> 4, ours.codes[:, 0] & 15), dim=1).flatten().long()
-    count = ours.shape.numel()
-    expected = torch.tensor(VALUES)[pairs][:count] * ours.float_scales().repeat_interleave(BLOCK)[:count]
+    parts = ours.codes.view(-1), ours.scales, ours.nested, ours.offset
+    expected = unpack(*parts, torch.tensor(VALUES), scale_table(), torch.float32)[: ours.shape.numel()]
     assert torch.equal(ours.dequantize(torch.float32).flatten(), expected)
 
 

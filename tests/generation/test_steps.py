@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from seedbed.core.errors import ConfigError
 from seedbed.finetuning import LoRAConfig, add_adapter
 from seedbed.generation import Engine, Sampling
 from seedbed.generation.native import PACKED, NativeStep, native_supports, unpacked_twin
+from seedbed.generation.recorded_step import RecordedStep
 from seedbed.generation.steps import Step, TorchStep, choose_step
 from seedbed.models import CacheConfig, Decoder, KeyValueCache, ModelConfig
 from tests.models.shaking import shaken
@@ -235,6 +236,58 @@ def test_what_native_code_does_not_serve_goes_through_pytorch() -> None:
     assert not native_supports(model)
     with pytest.raises(ConfigError, match="int3"):
         choose_step(model, "int3")
+
+
+def _recorder(times: list[int]) -> Callable[[Callable[[], Tensor]], Any]:
+    """Recording without a GPU: a replay does the same work again, into the same memory."""
+
+    def record(work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+        found, mine = work(), len(times)
+        times.append(0)
+
+        def replay() -> None:
+            times[mine] += 1
+            found.copy_(work())
+
+        return found, replay
+
+    return record
+
+
+@pytest.mark.parametrize("name", [*_VARIANTS, "alibi", "latent"])
+def test_the_recorded_step_is_the_forward_pass(name: str) -> None:
+    others: dict[str, dict[str, Any]] = {
+        "alibi": {"positions": "alibi"}, "latent": {"latent": {"rank": 16, "rope_head_dim": 8}, "qk_norm": False}
+    }  # fmt: skip
+    model, times = _model(**{**_VARIANTS, **others}[name]), []
+    step = RecordedStep(model, _recorder(times))
+    _assert_close(_walk(step, model, _IDS_BT), _walk(TorchStep(model), model, _IDS_BT), 1e-5)
+    assert times == [3]
+
+
+def test_recorded_steps_serve_requests_that_come_and_go() -> None:
+    model, times = _model(), []
+    lora = add_adapter(_model(), LoRAConfig(rank=2))
+    prompts = [row[: 1 + 3 * place].numpy() for place, row in enumerate(_IDS_BT.repeat(3, 1))]
+    sampling = [Sampling(temperature=0, max_new_tokens=3 + 5 * place) for place in range(9)]
+    for one in (model, lora):
+        engines = [Engine(one, batch_size=4) for _ in range(2)]
+        engines[0]._step, engines[1]._step = RecordedStep(one, _recorder(times)), TorchStep(one)
+        found, expected = (engine.generate(prompts, sampling) for engine in engines)
+        for mine, theirs in zip(found, expected, strict=True):
+            assert np.array_equal(mine.ids, theirs.ids)
+            assert mine.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
+    assert len(times) < sum(times) / 5
+    step, cache = RecordedStep(model, _recorder(times)), KeyValueCache(model.config, 1, 64)
+    full = KeyValueCache(model.config, 1, 64)
+    for number in range(3):  # another weight, and another cache, are seen
+        model.blocks[0].attention.q_proj.weight = torch.nn.Parameter(torch.randn(64, 64) * number)  # type: ignore[union-attr]
+        cache.set_lengths([0])
+        full.set_lengths([0])
+        for way, kept in ((step, cache), (TorchStep(model), full)):
+            way.last(_IDS_BT[:1, :5], torch.tensor([4]), kept)
+        assert torch.allclose(step(_IDS_BT[:1, 5:6], cache), TorchStep(model)(_IDS_BT[:1, 5:6], full), atol=1e-5)
+        assert int(cache.lengths) == 6
 
 
 def test_misuse_is_refused() -> None:

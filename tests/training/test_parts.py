@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from seedbed.core.errors import ConfigError
-from seedbed.training.objectives import linear_cross_entropy
+from seedbed.training.objectives import linear_cross_entropy, loss_and_slope
 from seedbed.training.optimizers import Muon, build_optimizers, orthogonalize
 from seedbed.training.schedules import learning_rate_factor
 
@@ -31,6 +31,13 @@ def test_linear_cross_entropy_equals_the_plain_one(z_loss: float, biased: bool) 
     assert float(ours.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+    frozen = linear_cross_entropy(hidden, weight.detach(), targets, weights, z_loss, bias)
+    assert torch.equal(torch.autograd.grad(frozen * 3, [hidden])[0], found[0])
+    # What devices compile: with the gradient of the logits, all others follow.
+    with torch.no_grad():
+        loss, slope = loss_and_slope(hidden @ weight.T, targets[:, None], weights[:, None], z_loss, bias)
+    assert float(loss) == pytest.approx(float(plain.detach()), rel=1e-5)
+    assert torch.allclose(slope @ weight * 3, expected[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (40, 10), (10, 40)])

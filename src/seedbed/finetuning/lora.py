@@ -116,6 +116,11 @@ class LoRALinear(nn.Linear):
     def bias(self) -> Tensor | None:  # type: ignore[override]
         return self.base.bias
 
+    @property
+    def in_use(self) -> tuple[object, ...]:
+        """What the layer computes with beside its tensors' values: a recorded step holds as long as it is equal."""
+        return self.enabled, self.active, None if self.kept is None else self.kept.data_ptr()
+
     def adapter(self, name: str) -> LowRank:
         found = self.adapters[name]
         assert isinstance(found, LowRank)

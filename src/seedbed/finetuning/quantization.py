@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -79,22 +80,15 @@ class NF4:
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
         """The weights again, rounded, in `dtype` or in the dtype that they came in."""
-        out = torch.empty(self.shape, dtype=torch.float32, device=self.codes.device)
-        if self.codes.device.type == "cpu":
-            threads = torch.get_num_threads()
-            _native.nf4_unpack(self.codes.view(-1).numpy(), self._native_scales, out.view(-1).numpy(), threads)
-        else:
-            pairs = torch.stack((self.codes.view(-1) >> 4, self.codes.view(-1) & 15), dim=1).flatten().int()
-            values = torch.tensor(VALUES, device=out.device)[pairs][: out.numel()]
-            out.view(-1).copy_(values * self.float_scales().repeat_interleave(BLOCK)[: out.numel()])
-        return out.to(dtype or self.dtype)
-
-    def float_scales(self) -> Tensor:
-        """The scales as float32."""
-        if self.nested is None or self.offset is None:
-            return self.scales
-        table = scale_table().to(self.scales.device)[self.scales.int()]
-        return table * self.nested.repeat_interleave(NESTED_BLOCK)[: len(table)] + self.offset
+        dtype = dtype or self.dtype
+        if self.codes.device.type != "cpu":
+            tables = _tables(self.codes.device)
+            flat: Tensor = _unpacking()(self.codes.view(-1), self.scales, self.nested, self.offset, *tables, dtype)
+            return flat[: self.shape.numel()].view(self.shape)
+        out = torch.empty(self.shape, dtype=torch.float32)
+        threads = torch.get_num_threads()
+        _native.nf4_unpack(self.codes.view(-1).numpy(), self._native_scales, out.view(-1).numpy(), threads)
+        return out.to(dtype)
 
     def multiply(self, x: Tensor) -> Tensor:
         """x (N, I), float32 on the CPU, times the transposed weight (O, I), I a multiple of 64, unpacking nothing."""
@@ -110,6 +104,35 @@ class NF4:
             return _native.Nf4Scales(self.scales.numpy())
         table, nested = scale_table().numpy(), self.nested.numpy()
         return _native.Nf4Scales(self.scales.numpy(), table, nested, float(self.offset))
+
+
+def unpack(
+    codes: Tensor,
+    scales: Tensor,
+    nested: Tensor | None,
+    offset: Tensor | None,
+    values: Tensor,
+    table: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The weights in a row, two for each of `codes`: what native/quantization does, in PyTorch. Compiled it is a single
+    pass for devices; it is that one's twin in tests."""
+    if nested is not None and offset is not None:
+        each = torch.arange(len(scales), device=scales.device) // NESTED_BLOCK
+        scales = table[scales.int()] * nested[each] + offset
+    pairs = torch.stack((codes >> 4, codes & 15), dim=1).flatten().int()
+    each = torch.arange(len(pairs), device=codes.device) // BLOCK
+    return (values[pairs] * scales[each]).to(dtype)
+
+
+@functools.cache
+def _unpacking() -> Callable[..., Tensor]:
+    return torch.compile(unpack, dynamic=True)
+
+
+@functools.cache
+def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.tensor(VALUES, device=device), scale_table().to(device)
 
 
 @overload

@@ -75,7 +75,8 @@ class Scheduler:
         config: of the model behind `step`.
         capacity: tokens that a row may have at most.
         rows: requests that run at once; others wait.
-        chunk: the most tokens of one prompt that a step reads. tokens: of all prompts together.
+        chunk: the most tokens of one prompt that a step reads. tokens: of all prompts together; by default as many as
+            the device needs to be busy.
         never: bool (V,), tokens that are never chosen.
     """
 
@@ -90,14 +91,14 @@ class Scheduler:
         device: torch.device | str = "cpu",
         drafter: Drafter | None = None,
         chunk: int = 512,
-        tokens: int = 4096,
+        tokens: int | None = None,
         never: Tensor | None = None,
     ) -> None:
         self.config, self.device, self.capacity, self.rows = config, torch.device(device), capacity, rows
         self._step, self._layout, self._drafter = step, cache or CacheConfig(), drafter
         self._ringed, self._kept = self._layout.kind != "full", self._layout.kept(config)
         self.chunk = min(chunk, self._layout.slack) if self._ringed else chunk
-        self.tokens = tokens
+        self.tokens = tokens or (1 << 12 if self.device.type == "cpu" else 1 << 15)
         self._waiting: deque[_Group] = deque()
         self._running: list[_Row] = []  # by row of the cache, without gaps
         self._cache: KeyValueCache | None = None

@@ -1,4 +1,5 @@
-"""Steps: how an engine runs its decoder over new tokens. In native code where that serves, else by PyTorch."""
+"""Steps: how an engine runs its decoder over new tokens. In native code where that serves, recorded on a GPU, else by
+PyTorch."""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ import torch
 from ..core.errors import ConfigError
 from ..models import Decoder
 from .native import PACKED, NativeStep, native_supports, unpacked_twin
+from .recorded_step import RecordedStep
 from .torch_step import Step, TorchStep
 
-__all__ = ["NativeStep", "Step", "TorchStep", "choose_step"]
+__all__ = ["NativeStep", "RecordedStep", "Step", "TorchStep", "choose_step"]
 
 _FLOATS = ("float32", "bfloat16", "float16")
 _WEIGHTS = (*_FLOATS, "int8", "int4")
@@ -24,7 +26,7 @@ def choose_step(model: Decoder, dtype: str | torch.dtype | None = None, compile:
         dtype: of the weights that are read: "float32", "bfloat16", "float16", or quantised "int8" and "int4"; None: the
             model's own, which is read at every step, so it may train in between. Copies in another precision are made
             anew for prompts that come after the model has changed where the step is native, and else never.
-        compile: insist on a compiled step, which the native one is.
+        compile: insist on a compiled step, which the native and the recorded one are.
 
     Raises:
         ConfigError: an unknown precision, or `compile` where only PyTorch's pass serves.
@@ -37,12 +39,15 @@ def choose_step(model: Decoder, dtype: str | torch.dtype | None = None, compile:
         )
     if native_supports(model) and (name == "float32" or name in PACKED):
         return NativeStep(model, name)
-    if compile:
+    step = RecordedStep if model.embedding.weight.is_cuda and not model.config.experts else TorchStep
+    if compile and step is TorchStep:
         raise ConfigError(
-            "only dense decoders in float32 on a CPU have a compiled step", where="compile", hint="Leave it out."
+            "only dense decoders, on a CPU those in float32, have a compiled step",
+            where="compile",
+            hint="Leave it out.",
         )
     if name == own:
-        return TorchStep(model)
+        return step(model)
     if name in _FLOATS:
-        return TorchStep(copy.deepcopy(model).to(getattr(torch, name)))
-    return TorchStep(unpacked_twin(model, name))
+        return step(copy.deepcopy(model).to(getattr(torch, name)))
+    return step(unpacked_twin(model, name))

@@ -1,7 +1,7 @@
 """Transformers and the recurrent networks they replaced: configs, modules, caches, and Hugging Face directories."""
 
 from . import attention
-from .cache import CacheConfig, KeyValueCache
+from .cache import CacheConfig, FixedCache, KeyValueCache
 from .config import LatentAttention, ModelConfig, RopeScaling
 from .feedforward import balance_loss
 from .flash import attend_online
@@ -16,6 +16,7 @@ __all__ = [
     "Encoder",
     "EncoderClassifier",
     "EncoderDecoder",
+    "FixedCache",
     "KeyValueCache",
     "LatentAttention",
     "MaskedLanguageModel",

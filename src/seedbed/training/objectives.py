@@ -6,7 +6,8 @@ the whole step, so that results do not depend on how a step is cut into micro-ba
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -17,7 +18,8 @@ from ..datasets.corruption import SpanBatch
 from ..datasets.loader import Batch
 from ..models.masks import document_mask, document_positions, prefix_mask
 
-_ROWS_AT_A_TIME = 256  # positions whose logits exist at the same time
+_ROWS_AT_A_TIME = 256  # positions whose logits exist at the same time, on a CPU
+_LOGITS_AT_A_TIME = 1 << 28  # on other devices, which smaller blocks do not fill
 
 B_contra = TypeVar("B_contra", contravariant=True)
 
@@ -150,9 +152,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-        slopes = _Slopes(hidden, weight, bias, dtype) if any(ctx.needs_input_grad) else None
+        slopes = None
+        if any(ctx.needs_input_grad):
+            slopes = _Slopes(hidden, weight if ctx.needs_input_grad[1] else None, bias, dtype)
+        run = _blockwise if kind == "cpu" else _fused_blockwise
         with torch.autocast(kind, enabled=False):  # rounded here once, not at each block
-            total = _blockwise(hidden.to(dtype), weight.to(dtype), targets, weights, z_loss, bias, slopes)
+            total = run(hidden.to(dtype), weight.to(dtype), targets, weights, z_loss, bias, slopes)
         if slopes is not None:
             ctx.save_for_backward(slopes.hidden, slopes.weight, slopes.bias)
             ctx.dtype = hidden.dtype
@@ -162,15 +167,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias = ctx.saved_tensors
         bias = None if bias is None else bias * gradient
-        return (hidden * gradient).to(ctx.dtype), weight * gradient, None, None, None, bias
+        weight = None if weight is None else weight * gradient  # None: frozen, as with adapters
+        return (hidden * gradient).to(ctx.dtype), weight, None, None, None, bias
 
 
 class _Slopes:
-    """The gradients of a sum of losses: of `hidden` in the products' dtype, the others added up in their own."""
+    """The gradients of a sum of losses: of `hidden` in the products' dtype, the others added up in their own. There is
+    none of a weight that does not train."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+    def __init__(self, hidden: Tensor, weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.hidden = torch.empty_like(hidden, dtype=dtype)
-        self.weight = torch.zeros_like(weight)
+        self.weight = None if weight is None else torch.zeros_like(weight)
         self.bias = None if bias is None else torch.zeros_like(bias)
 
     def add(self, rows: slice, slope: Tensor, hidden: Tensor, weight: Tensor) -> None:
@@ -178,6 +185,8 @@ class _Slopes:
             self.bias += slope.sum(dim=0)
         slope = slope.to(hidden.dtype)
         torch.mm(slope, weight, out=self.hidden[rows])
+        if self.weight is None:
+            return
         if self.weight.dtype == hidden.dtype:
             self.weight.addmm_(slope.T, hidden)
         else:
@@ -210,6 +219,45 @@ def _blockwise(
             slope = logits.mul_(row_weights * (1 + 2 * z_loss * partition) / mass)
             slopes.add(rows, slope.scatter_add_(1, row_targets, -row_weights), hidden[rows], weight)
     return total
+
+
+def _fused_blockwise(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    z_loss: float,
+    bias: Tensor | None,
+    slopes: _Slopes | None,
+) -> Tensor:
+    """`_blockwise` for devices whose time goes into reading logits: compiled, they are read twice and written once."""
+    total = torch.zeros((), device=hidden.device)
+    size = max(_ROWS_AT_A_TIME, _LOGITS_AT_A_TIME // len(weight))
+    for start in range(0, len(hidden), size):
+        rows = slice(start, start + size)
+        logits = hidden[rows] @ weight.T
+        loss, slope = _loss_and_slope()(logits, targets[rows, None], weights[rows, None], z_loss, bias)
+        total += loss
+        if slopes is not None:
+            slopes.add(rows, slope, hidden[rows], weight)
+    return total
+
+
+@functools.cache
+def _loss_and_slope() -> Callable[..., tuple[Tensor, Tensor]]:
+    return torch.compile(loss_and_slope, dynamic=True)
+
+
+def loss_and_slope(
+    logits_NV: Tensor, targets_N1: Tensor, weights_N1: Tensor, z_loss: float, bias_V: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The loss of a block of rows (scalar), and its gradient with respect to the logits (N, V), in their precision."""
+    wide = logits_NV.float() if bias_V is None else logits_NV.float() + bias_V
+    partition = wide.logsumexp(-1, keepdim=True)
+    loss = ((partition - wide.gather(1, targets_N1) + z_loss * partition.square()) * weights_N1).sum()
+    chosen = torch.arange(wide.shape[1], device=wide.device) == targets_N1
+    slope = (wide - partition).exp() * (weights_N1 * (1 + 2 * z_loss * partition))
+    return loss, torch.where(chosen, slope - weights_N1, slope).to(logits_NV.dtype)
 
 
 @torch.no_grad()

@@ -111,6 +111,21 @@ class KeyValueCache:
         return len(self._rows)
 
     @property
+    def numbers(self) -> Sequence[int]:
+        """Which rows of the cache these are: of a view some, rising or not."""
+        return self._rows
+
+    @property
+    def all_rows(self) -> int:
+        """Of the cache, also of those that a view does not show."""
+        return len(self._known)
+
+    def places_in_memory(self) -> tuple[object, ...]:
+        """Where it lies: equal as long as a step that was recorded with it may be replayed."""
+        blocks = [block for part in self._all_blocks() for block in part]
+        return (*(block.data_ptr() for block in blocks), blocks[0].shape, self._lengths.data_ptr(), self.capacity)
+
+    @property
     def lengths(self) -> Tensor:
         """Tokens in each row (B,), int64: of a view a copy."""
         return self._lengths if self.slots is None else self._lengths[self.slots]
