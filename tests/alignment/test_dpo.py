@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from seedbed.alignment.dpo import DPOConfig, DPOObjective, Kind, answer_logprobs, reference_logprobs
+from seedbed.alignment.dpo import (
+    DPOConfig,
+    DPOObjective,
+    Kind,
+    LabelledBatches,
+    answer_logprobs,
+    reference_logprobs,
+)
 from seedbed.alignment.policy_stage import align_dpo
 from seedbed.core.artifacts import Workspace
 from seedbed.core.errors import ConfigError
@@ -84,23 +93,51 @@ def test_a_batch_cut_into_pieces_gives_the_same_gradient(sft: Path) -> None:
 def test_every_loss_learns_what_was_chosen(sft: Path, tmp_path: Path, kind: Kind) -> None:
     config = _TINY.replace(loss=kind, beta={"ipo": 0.5, "simpo": 2.0}.get(kind, 0.3), adapter=LoRAConfig(rank=4))
     policy, tokenizer = load_decoder(sft), Tokenizer.load(sft)
-    if kind == "kto":
-        labelled = [
-            parse_labelled({"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"})
-            for row in _ROWS for side in ("chosen", "rejected")
-        ]  # fmt: skip
-        train = encode_labelled(labelled, tokenizer, 96, 3)
-    else:
-        train = _pairs(sft)
     pairs = _pairs(sft)
+    train = _labelled(tokenizer) if kind == "kto" else pairs
     before = reference_logprobs(policy, pairs, 1)
-    batches = SharedPromptBatches(train, 8, 1, 0, reference_logprobs(policy, train, 1))
+    shuffled = SharedPromptBatches(train, 8, 1, 0, reference_logprobs(policy, train, 1))
+    batches = LabelledBatches(shuffled, policy) if kind == "kto" else shuffled
     trainer = _TRAINING.replace(steps=12, batch_size=8, checkpoint_every=100)
     Trainer(
         trainer, policy, DPOObjective(config), batches, scratch=tmp_path, metrics_path=tmp_path / "metrics.jsonl"
     ).run()
     gain = reference_logprobs(policy.eval(), pairs, 1) - before
     assert (gain[:, 0] - gain[:, 1]).mean() > 1
+
+
+def test_ktos_reference_point_is_the_whole_batchs(sft: Path, tmp_path: Path) -> None:
+    """Cut into micro-batches, a run has the same weights; the divergence is what the formula says of the batch."""
+    tokenizer, config = Tokenizer.load(sft), _TINY.replace(loss="kto", beta=0.3)
+    train = replace(_labelled(tokenizer), desirable=np.arange(16) % 8 != 1)
+    start = reference_logprobs(load_decoder(sft), train, 1)
+    ended = []
+    for accumulation in (1, 4):
+        policy, place = load_decoder(sft), tmp_path / str(accumulation)
+        place.mkdir()
+        trainer = _TRAINING.replace(steps=4, batch_size=16, accumulation=accumulation, checkpoint_every=100)
+        batches = LabelledBatches(SharedPromptBatches(train, 16, 1, 0, start), policy)
+        result = Trainer(
+            trainer, policy, DPOObjective(config), batches, scratch=place, metrics_path=place / "metrics.jsonl"
+        ).run()
+        assert result.metrics["steps"] == 4
+        rows = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+        ended.append((torch.cat([one.detach().flatten() for one in policy.parameters()]), rows))
+    (whole, rows), (cut, cut_rows) = ended
+    torch.testing.assert_close(whole, cut, atol=1e-4, rtol=1e-4)
+    assert rows[-1]["divergence"] > 0
+    assert [row["divergence"] for row in cut_rows] == pytest.approx([row["divergence"] for row in rows], rel=1e-3)
+    others = reference_logprobs(policy, train, 1)[:, 1] - start[:, 1]
+    batch = next(LabelledBatches(SharedPromptBatches(train, 16, 1, 0, start), policy))
+    assert batch.divergence_B.tolist() == pytest.approx([max(others.mean(), 0.0)] * 16, rel=1e-4)
+
+
+def _labelled(tokenizer: Tokenizer) -> EncodedPreferences:
+    rows = [
+        parse_labelled({"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"})
+        for row in _ROWS for side in ("chosen", "rejected")
+    ]  # fmt: skip
+    return encode_labelled(rows, tokenizer, 96, 3)
 
 
 def _files(path: Path) -> dict[str, bytes]:

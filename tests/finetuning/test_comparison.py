@@ -19,10 +19,11 @@ from seedbed.datasets.instructions import EncodedInstructions
 from seedbed.datasets.jsonl import write_rows
 from seedbed.finetuning import LoRAConfig, add_adapter
 from seedbed.finetuning.comparison import Comparison, Point, Tuned, Way
-from seedbed.finetuning.memorization import Canaries
+from seedbed.finetuning.memorization import Canaries, Exposure
 from seedbed.finetuning.packing import AnswerTokens, ExampleBatches
 from seedbed.finetuning.regularizers import Anchored, fisher_diagonal
 from seedbed.models import Decoder, ModelConfig, save_model
+from seedbed.reports.finetuning_page import finetuning_page
 from seedbed.tokenizers import Tokenizer, train_bpe
 from seedbed.tokenizers.chat import CHATML, CHATML_TOKENS
 
@@ -87,6 +88,16 @@ def test_the_front_is_what_no_other_beats() -> None:
         Way(method="lora", learning_rate=1e-3)
     with pytest.raises(ValueError, match="full fine-tuning"):
         Way(method="lora", rank=4, learning_rate=1e-3, remedy="ewc")
+
+
+@pytest.mark.parametrize(
+    ("bits", "said"),
+    [((0.5, 1.0), "nothing is held"), ((0.5, 6.0), "once in 64"), ((8.0, 8.0), "Seen 2 times, a secret is known")],
+)
+def test_the_page_says_what_exposures_come_to(bits: tuple[float, float], said: str) -> None:
+    found = [Exposure(repeats, one, 8.0) for repeats, one in zip((1, 4), bits, strict=True)]
+    result = Comparison([tuned(1e-3, 0.5, 0.1)], [], found, ["own"], 10, 10, 9, 1.0, canary_rows=9, canary_epochs=2.0)
+    assert said in finetuning_page(result).html()
 
 
 def test_a_secret_that_a_model_knows_by_heart_is_fully_exposed(files: Path) -> None:
@@ -175,6 +186,8 @@ def test_the_command_compares_and_writes_its_page(files: Path) -> None:
     assert replayed < plain
     assert [one["rows"] for one in found["sizes"]] == [17, 34]
     assert [one["repeats"] for one in found["exposures"]] == [0, 2]
+    assert found["canary_rows"] == 34
+    assert found["canary_epochs"] == pytest.approx(64 / 36)  # two canaries beside the rows
     assert "QLoRA r2" in (files / "out" / "index.html").read_text()
 
 

@@ -7,6 +7,7 @@ B pairs, T tokens, N answer tokens, C model width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -114,6 +115,38 @@ def require_shareable(model: Decoder) -> None:
         raise ConfigError(f"learning from pairs does not serve models with {what}", where="model")
 
 
+class LabelledBatches:
+    """Batches of labelled answers that know their reference point (Ethayarajh et al. 2024, section 4.1): how far the
+    policy, as it is when a batch is drawn, is from its reference where nothing was asked for, measured on answers to
+    other prompts.
+
+    It is a mean over the batch, so it is taken before that is cut into micro-batches; those hold its own answers alone.
+    """
+
+    def __init__(self, batches: SharedPromptBatches, policy: Decoder) -> None:
+        self._batches, self._policy = batches, policy
+
+    def __iter__(self) -> Self:
+        return self
+
+    @torch.no_grad()
+    def __next__(self) -> AnswerBatch:
+        policy, batch = self._policy.eval(), next(self._batches)
+        device = policy.embedding.weight.device
+        total = torch.zeros(())
+        for rows, piece in batch.of_side(1).by_length(_TOKENS_AT_A_TIME):
+            found = answer_logprobs(policy, piece.to(device))[0][:, 1].cpu()
+            total += (found - batch.reference_B2[rows, 1]).sum()
+        divergence = (total / len(batch)).clamp(min=0)
+        return replace(batch.of_side(0), divergence_B=divergence.expand(len(batch)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._batches.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._batches.load_state_dict(state)
+
+
 class DPOObjective:
     """The config's loss in sums over pairs, with what it does to either answer."""
 
@@ -148,10 +181,8 @@ class DPOObjective:
             return losses.orpo(chosen_mean_B, rejected_mean_B, config.beta, 1)
         if config.loss == "simpo":
             return losses.simpo(chosen_mean_B, rejected_mean_B, config.beta, config.margin, 1)
-        # The other prompt's answer says how far the policy is from its reference where nothing was asked for.
-        divergence = (rejected_B - reference_rejected_B).detach().mean().clamp(min=0)
         return losses.kto(
-            sums_B2[:, 0], reference_B2[:, 0], batch.desirable_B, divergence, config.beta,
+            sums_B2[:, 0], reference_B2[:, 0], batch.desirable_B, batch.divergence_B, config.beta,
             config.desirable_weight, config.undesirable_weight, denominator=1,
         )  # fmt: skip
 
@@ -161,7 +192,11 @@ class DPOObjective:
         rewards_B2 = self._config.beta * (sums_B2 - reference_B2)
         if self._config.loss == "kto":
             signs_B = torch.where(batch.desirable_B, 1.0, -1.0)
-            return {"reward": rewards_B2[:, 0].sum(), "signed_reward": (signs_B * rewards_B2[:, 0]).sum()}
+            return {
+                "reward": rewards_B2[:, 0].sum(),
+                "signed_reward": (signs_B * rewards_B2[:, 0]).sum(),
+                "divergence": batch.divergence_B.sum(),
+            }
         margin_B = rewards_B2[:, 0] - rewards_B2[:, 1]
         return {
             "accuracy": (margin_B > 0).float().sum(),

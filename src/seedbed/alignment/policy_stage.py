@@ -26,7 +26,7 @@ from ..models import Decoder, save_model
 from ..training import Trainer
 from .alarms import NOTES, online_alarms, preference_alarms
 from .diversity import distinct_n, self_bleu
-from .dpo import DPOConfig, DPOObjective, dpo_metrics, reference_logprobs, require_shareable
+from .dpo import DPOConfig, DPOObjective, LabelledBatches, dpo_metrics, reference_logprobs, require_shareable
 from .grpo import GroupBatches, GRPOConfig, GRPOObjective
 from .online import OnlineBatches
 from .ppo import ActorCritic, PPOConfig, PPOObjective, RolloutBatches
@@ -190,7 +190,8 @@ def align_dpo(
         train, training.batch_size, pad_id, training.seed, references[0] if config.needs_reference else None
     )
     result = Trainer(
-        training, policy, DPOObjective(config), batches, scratch=workspace.scratch,
+        training, policy, DPOObjective(config), LabelledBatches(batches, policy) if config.loss == "kto" else batches,
+        scratch=workspace.scratch,
         metrics_path=workspace.path / "metrics.jsonl", name=config.loss,
         evaluate=(lambda _: _numbers(examination(policy, reference)[0])) if training.evaluate_every else None,
     ).run()  # fmt: skip

@@ -26,6 +26,7 @@ class AnswerBatch:
     segments_BT: Tensor  # int64: 0 prompt, 1 chosen, 2 rejected, 3 padding
     reference_B2: Tensor  # float32: log-probabilities of both answers under the reference; 0 without one
     desirable_B: Tensor  # bool: of labelled answers whether the first is a good one; True of preferences
+    divergence_B: Tensor  # float32: the reference point of the whole batch that a row is of (KTO); 0 without one
 
     def __len__(self) -> int:
         return len(self.ids_BT)
@@ -55,6 +56,16 @@ class AnswerBatch:
         width = int((self.segments_BT[rows] != _PAD).sum(dim=1).max())
         chosen = AnswerBatch(*(getattr(self, one.name)[rows] for one in fields(self)))
         return replace(chosen, ids_BT=chosen.ids_BT[:, :width], segments_BT=chosen.segments_BT[:, :width])
+
+    def of_side(self, side: int) -> AnswerBatch:
+        """The same rows with one answer alone: 0 the chosen one, 1 the rejected one."""
+        kept_BT = (self.segments_BT == _PROMPT) | (self.segments_BT == side + 1)
+        order_BT = (~kept_BT).long().argsort(dim=1, stable=True)
+        ids_BT, segments_BT = (
+            one.gather(1, order_BT) for one in (self.ids_BT, self.segments_BT.masked_fill(~kept_BT, _PAD))
+        )
+        alone = replace(self, ids_BT=ids_BT, segments_BT=segments_BT)
+        return alone.select(torch.arange(len(self)))
 
     def split(self, parts: int) -> list[AnswerBatch]:
         return [self.select(rows) for rows in torch.arange(len(self)).chunk(parts)]
@@ -108,7 +119,8 @@ class SharedPromptBatches(ShuffledPairs[AnswerBatch]):
         ids_BT = pad_right([np.concatenate(part) for part in parts], self._pad_id)
         segments_BT = pad_right([_segments(part) for part in parts], _PAD)
         desirable = np.ones(len(rows), bool) if pairs.desirable is None else pairs.desirable[rows]
-        return AnswerBatch(ids_BT, segments_BT, torch.from_numpy(self._reference[rows]), torch.from_numpy(desirable))
+        reference_B2 = torch.from_numpy(self._reference[rows])
+        return AnswerBatch(ids_BT, segments_BT, reference_B2, torch.from_numpy(desirable), torch.zeros(len(rows)))
 
 
 def _segments(parts: Sequence[np.ndarray]) -> np.ndarray:

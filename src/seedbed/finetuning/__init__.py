@@ -13,6 +13,7 @@ from .adapters import (
 from .lora import LoRAConfig
 from .memory import MemoryEstimate, estimate_memory
 from .quantization import NF4, NF4Linear, quantize_nf4
+from .quantized_files import load_quantized, save_quantized
 
 __all__ = [
     "NF4",
@@ -24,10 +25,12 @@ __all__ = [
     "disable_adapter",
     "estimate_memory",
     "load_adapter",
+    "load_quantized",
     "merge_adapter",
     "quantize_nf4",
     "remove_adapter",
     "save_adapter",
+    "save_quantized",
     "unmerge_adapter",
     "use_adapters",
 ]

@@ -6,13 +6,10 @@ The weights' file also names its base by a fingerprint, in its metadata, which P
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..core.artifacts import write_atomically
@@ -21,7 +18,7 @@ from ..core.errors import ConfigError, FormatError, disk_errors
 from ..core.json_files import json_bytes, read_json
 from ..models import Decoder, Encoder
 from ..models.huggingface import module_paths
-from ..models.weight_files import read_safetensors
+from ..models.weight_files import metadata_of, read_safetensors, safetensors_bytes
 from .adapters import DEFAULT, adapted_layers, adapter_names, add_adapter, plain_path, remove_adapter, require_adapted
 from .lora import LoRAConfig, LowRank
 from .quantization import NF4Linear, digest
@@ -93,11 +90,9 @@ def save_adapter(
         "inference_mode": True,
         "init_lora_weights": True,
     }
-    metadata = {"format": "pt", _FINGERPRINT: base_fingerprint(model)}
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        data = save({key: tensors[key] for key in sorted(tensors)}, metadata=metadata)
-        write_atomically(directory / _WEIGHTS, _ordered(data))
+        write_atomically(directory / _WEIGHTS, safetensors_bytes(tensors, {_FINGERPRINT: base_fingerprint(model)}))
         write_atomically(directory / _CONFIG, json_bytes(values))
 
 
@@ -139,18 +134,8 @@ def base_fingerprint(model: nn.Module) -> str:
     return found.hexdigest()
 
 
-def _ordered(data: bytes) -> bytes:
-    """A safetensors file whose header is sorted: the library writes the metadata in a random order, and the same
-    adapter shall give the same bytes."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + data[8 + size :]
-
-
 def _refuse_other_base(model: nn.Module, path: Path) -> None:
-    with safe_open(path, framework="pt") as handle:
-        wanted = (handle.metadata() or {}).get(_FINGERPRINT)
+    wanted = metadata_of(path).get(_FINGERPRINT)
     if wanted is not None and wanted != base_fingerprint(model):
         raise FormatError(
             "the adapter was trained on another base model",

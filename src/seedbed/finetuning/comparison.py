@@ -158,7 +158,8 @@ class Sized:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`sizes` (all rows are the last) and `exposures` (of secrets planted among the rows) are of the advised way."""
+    """`sizes` (all rows are the last) and `exposures` (of secrets planted among `canary_rows` rows, each read
+    `canary_epochs` times) are of the advised way."""
 
     tuned: list[Tuned]
     sizes: list[Sized]
@@ -168,6 +169,8 @@ class Comparison:
     parameters: int
     steps: int
     epochs: float
+    canary_rows: int = 0
+    canary_epochs: float = 0.0
 
     def front(self) -> list[Tuned]:
         """Those that no other beats both in learning and in forgetting the base's own text, by what they learned."""
@@ -231,13 +234,20 @@ def compare(
         points, *_ = tune(advised.way, load(), train=some)
         sizes.append(_sized(points, len(some), config))
     sizes.append(_sized(advised.points, len(train), config))
-    exposures = []
-    if config.canaries:
-        show(f"  {advised.way.name}, with canaries")
-        canaries, model = Canaries(config.canaries, config.candidates, config.seed), load()
-        tune(advised.way, model, train=canaries.plant(train, tokenizer, context))
-        exposures = canaries.exposures(model.eval(), tokenizer, context)
-    return dataclasses.replace(found, sizes=sizes, exposures=exposures)
+    found = dataclasses.replace(found, sizes=sizes)
+    if not config.canaries:
+        return found
+    show(f"  {advised.way.name}, with canaries")
+    canaries, model = Canaries(config.canaries, config.candidates, config.seed), load()
+    # No more rows than the steps can read, or a secret that is planted once may never be seen.
+    room = config.steps * config.batch_size - sum(config.canaries)
+    some = _some(train, min(max(room, 1), len(train)))
+    planted = canaries.plant(some, tokenizer, context)
+    tune(advised.way, model, train=planted)
+    return dataclasses.replace(
+        found, exposures=canaries.exposures(model.eval(), tokenizer, context), canary_rows=len(some),
+        canary_epochs=_epochs(config, len(planted)),
+    )  # fmt: skip
 
 
 def _epochs(config: ComparisonConfig, rows: int) -> float:

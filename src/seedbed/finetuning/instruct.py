@@ -41,6 +41,7 @@ from .comparison import Comparison, ComparisonConfig, TuningMethod, compare
 from .lora import LoRAConfig
 from .packing import AnswerTokens, ExampleBatches
 from .quantization import quantize_nf4
+from .quantized_files import is_quantized, load_quantized
 
 if TYPE_CHECKING:
     from ..tokenizers import Tokenizer
@@ -136,6 +137,8 @@ def finetune(
     """
     from ..tokenizers import Tokenizer
 
+    if config.full is not None and is_quantized(base):
+        raise ConfigError("weights in four bits do not train", where=base, hint="Train an adapter: method qlora.")
     tokenizer = Tokenizer.load(base)
     model = for_chat(load_decoder(base), tokenizer)
     context, pad_id = model.config.context_length, _pad_id(model)
@@ -169,7 +172,7 @@ def finetune(
         metrics["full"] = train_on(model, config.full, "full", workspace.path / "metrics.jsonl")
     if config.adapter is not None:
         adapted = for_chat(load_decoder(base), tokenizer)
-        if config.quantized:
+        if config.quantized and not is_quantized(base):
             quantize_nf4(adapted)
         add_adapter(adapted, config.lora, generator=torch_generator(config.seed, "lora"))
         metrics["lora"] = train_on(adapted, config.adapter, "lora", workspace.path / "metrics-lora.jsonl")
@@ -191,8 +194,8 @@ def answer_loss(model: nn.Module, batches: Iterable[Batch]) -> float:
 
 
 def load_decoder(directory: Path) -> Decoder:
-    """`load_model` of a directory that must hold a decoder."""
-    model = load_model(directory)
+    """The decoder of a directory, which may lie in four bits."""
+    model = load_quantized(directory) if is_quantized(directory) else load_model(directory)
     if not isinstance(model, Decoder):
         raise FormatError(f"holds a {type(model).__name__}, not a decoder", where=directory)
     return model

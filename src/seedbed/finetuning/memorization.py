@@ -31,7 +31,10 @@ _DIGITS = 6  # of a secret
 
 @dataclass(frozen=True)
 class Exposure:
-    """Of a secret that was planted so many times, in bits; the highest that can be measured is `limit`."""
+    """Of a secret that was planted so many times, in bits; the highest that can be measured is `limit`.
+
+    A model that never saw it has `bits` or more with a probability of 2^-bits.
+    """
 
     repeats: int
     bits: float

@@ -64,26 +64,35 @@ def save_model(
         raise FormatError("the model's parameters are of different dtypes", hint="Convert it with model.to(dtype).")
     dtype = dtype or own
     tensors = {name: _converted(name, tensor, dtype) for name, tensor in tensors.items()}
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        _write_weights(directory, tensors, shard_bytes)
+        write_description(model, directory, tokenizer, dtype)
+
+
+def write_description(
+    model: Model, directory: Path, tokenizer: Any, dtype: torch.dtype, more: Mapping[str, Any] | None = None
+) -> None:
+    """Write all files of a model's directory but its weights; `more` goes into `config.json`."""
+    family, config = family_of(model), plain_rope(model.config)
     values: dict[str, Any] = {
         "architectures": [family.architecture],
         "model_type": family.model_type,
         "dtype": str(dtype).removeprefix("torch."),
         **family.write_config(config),
+        **(more or {}),
     }
-    if labels:
-        values["id2label"] = {str(label): f"LABEL_{label}" for label in range(labels)}
+    if isinstance(model, SequenceClassifier | EncoderClassifier):
+        values["id2label"] = {str(label): f"LABEL_{label}" for label in range(model.labels)}
         values["label2id"] = {name: int(label) for label, name in values["id2label"].items()}
-    with disk_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        _write_weights(directory, tensors, shard_bytes)
-        if isinstance(model, Decoder | EncoderDecoder):
-            ends = {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id}
-            if isinstance(model, EncoderDecoder):
-                ends["decoder_start_token_id"] = config.bos_token_id
-            write_atomically(directory / "generation_config.json", json_bytes(ends))
-        write_atomically(directory / "config.json", json_bytes(values))
-        if tokenizer is not None:
-            tokenizer.save(directory)
+    if isinstance(model, Decoder | EncoderDecoder):
+        ends = {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id}
+        if isinstance(model, EncoderDecoder):
+            ends["decoder_start_token_id"] = config.bos_token_id
+        write_atomically(directory / "generation_config.json", json_bytes(ends))
+    write_atomically(directory / "config.json", json_bytes(values))
+    if tokenizer is not None:
+        tokenizer.save(directory)
 
 
 def _converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -123,7 +132,18 @@ def load_model(directory: str | Path, *, dtype: torch.dtype | None = None, devic
         one another, or hold unknown tensors or lack some.
     """
     directory = Path(directory)
-    values, family = _described(directory)
+    values, family = described(directory)
+    model, weights = open_model(directory, values, family)
+    fill_model(model, family, weights, directory)
+    return model.to(device=device, dtype=dtype).eval()
+
+
+def open_model(directory: Path, values: Mapping[str, Any], family: Family) -> tuple[Model, WeightFiles]:
+    """The model of a directory without memory, and its files, of which nothing is read yet.
+
+    Args:
+        values: of `config.json`.
+    """
     weights = _their_weights(family, directory)
     reader = ConfigReader(values, directory / "config.json")
     fields = family.read_config(reader)
@@ -131,11 +151,13 @@ def load_model(directory: str | Path, *, dtype: torch.dtype | None = None, devic
     if family.refine is not None:
         family.refine(fields, weights)
     config = build(ModelConfig, fields, where=directory / "config.json")
-    # Config and files may claim any size, so memory is taken only when they claim the same.
-    model = _blank(family, config, _labels(values, directory) if family.classifies else 0)
-    weights = _check(model, family, weights, directory)
-    _assign(model, family, weights.read())
-    return model.to(device=device, dtype=dtype).eval()
+    return _blank(family, config, _labels(values, directory) if family.classifies else 0), weights
+
+
+def fill_model(model: Model, family: Family, weights: WeightFiles, directory: Path) -> None:
+    """Give `open_model`'s model its tensors: config and files may claim any size, so memory is taken only when they
+    claim the same."""
+    _assign(model, family, _check(model, family, weights, directory).read())
 
 
 def load_config(directory: str | Path) -> ModelConfig:
@@ -144,12 +166,12 @@ def load_config(directory: str | Path) -> ModelConfig:
     Raises: FormatError for one that is not of a supported architecture.
     """
     directory = Path(directory)
-    values, family = _described(directory)
+    values, family = described(directory)
     reader = ConfigReader(values, directory / "config.json")
     return build(ModelConfig, family.read_config(reader), where=directory / "config.json")
 
 
-def _described(directory: Path) -> tuple[dict[str, Any], Family]:
+def described(directory: Path) -> tuple[dict[str, Any], Family]:
     """What `config.json` says, and the family that it names."""
     values = read_json(directory / "config.json")
     names = values.get("architectures")

@@ -6,6 +6,7 @@ known, and can be refused, before memory is taken for a tensor.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +14,14 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from ..core.errors import FormatError
 from ..core.json_files import read_json
 
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
-_STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+FLOATS = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _LARGEST_SIZE = 1 << 40
 _LARGEST_INDEX = 1 << 24  # bytes; of the largest published models it has 9 million
 
@@ -80,8 +82,8 @@ class WeightFiles(Mapping[str, Tensor]):
             for name, one in self.stored.items()
         }
 
-    def read(self) -> dict[str, Tensor]:
-        """All tensors."""
+    def read(self, dtypes: Mapping[str, torch.dtype] = FLOATS) -> dict[str, Tensor]:
+        """All tensors, each of which must be of one of `dtypes`."""
         by_file: dict[Path, list[str]] = {}
         for name, one in self.stored.items():
             by_file.setdefault(one.path, []).append(name)
@@ -89,7 +91,7 @@ class WeightFiles(Mapping[str, Tensor]):
         for path, names in by_file.items():
             with _opened(path) as handle:
                 for name in names:
-                    _torch_dtype(name, self.stored[name])
+                    _torch_dtype(name, self.stored[name], dtypes)
                     # A copy: safetensors maps the file, which may be replaced while the model is in use.
                     tensors[name] = handle.get_tensor(self.stored[name].key).clone()
         return tensors
@@ -107,6 +109,22 @@ class WeightFiles(Mapping[str, Tensor]):
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """All tensors of one file; FormatError where it is absent or damaged, or holds others than floats."""
     return WeightFiles(_contents(path)).read()
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a safetensors file says about itself."""
+    with _opened(path) as handle:
+        return dict(handle.metadata() or {})
+
+
+def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file whose header is sorted: the library writes the metadata in a random order, and the same
+    tensors shall give the same bytes."""
+    data = save({key: tensors[key] for key in sorted(tensors)}, metadata={"format": "pt", **metadata})
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
 def _contents(path: Path) -> dict[str, Stored]:
@@ -132,9 +150,9 @@ def _opened(path: Path) -> Iterator[Any]:
         raise FormatError(f"not a whole safetensors file ({error})", where=path) from None
 
 
-def _torch_dtype(name: str, stored: Stored) -> torch.dtype:
-    if stored.dtype not in _STORED:
+def _torch_dtype(name: str, stored: Stored, dtypes: Mapping[str, torch.dtype] = FLOATS) -> torch.dtype:
+    if stored.dtype not in dtypes:
         raise FormatError(
-            f"'{name}' is of dtype {stored.dtype}", where=stored.path, hint=f"Supported: {', '.join(_STORED)}."
+            f"'{name}' is of dtype {stored.dtype}", where=stored.path, hint=f"Supported: {', '.join(dtypes)}."
         )
-    return _STORED[stored.dtype]
+    return dtypes[stored.dtype]

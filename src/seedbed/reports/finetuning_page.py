@@ -15,6 +15,7 @@ from .charts import Chart, _axis, _data, _framed, _series, _tip
 from .images import write_image
 from .page import Card, Figure, Page, Section, Table
 
+_CHANCE_BITS = 5.0  # which a secret that was never seen has once in 32 times
 _METHODS = {"full": "full", "lora": "LoRA", "dora": "DoRA", "qlora": "QLoRA"}
 
 
@@ -183,14 +184,32 @@ def _sizes(result: Comparison) -> list[Section]:
 def _canaries(result: Comparison) -> list[Section]:
     if not result.exposures:
         return []
-    limit = result.exposures[0].limit
-    rows = [{"times": numbers.count(one.repeats, "time"), "bits": one.bits} for one in result.exposures]
+    limit, passes = result.exposures[0].limit, result.canary_epochs
+    rows = [{"times": numbers.count(round(one.repeats * passes), "time"), "bits": one.bits} for one in result.exposures]
     lead = (
-        f"Secrets of random digits were planted among the rows of {result.advised().way.name}, each so many times. "
-        f"Exposure is how far the planted secret stands before {numbers.count(2**limit - 1)} others of its kind: a "
-        f"secret that was never seen has one bit on average, and {numbers.fixed(limit, 0)} bits say that the model "
-        "gives it away at once."
+        f"Secrets of random digits were planted among {numbers.count(result.canary_rows, 'row')} for "
+        f"{result.advised().way.name}, each so many times; its steps read all of these rows "
+        f"{numbers.fixed(passes, 1)} times. Exposure is how far the planted secret stands before "
+        f"{numbers.count(2**limit - 1)} others of its kind: a secret that was never seen has one bit on average, and "
+        f"{numbers.fixed(limit, 0)} bits say that the model prefers it to all others. {_held(result)}"
     )
     chart = charts.bars(rows, "times", "bits", "exposure, bits", lambda bits: numbers.fixed(bits, 1))
     caption = "After Carlini et al. 2019: log2 of the number of candidates less log2 of the rank by loss."
     return [Section("canaries", "Secrets held", lead, [Figure("By how often it was seen", [("", chart)], caption)])]
+
+
+def _held(result: Comparison) -> str:
+    """What the exposures come to, in words."""
+    seen = [one for one in result.exposures if one.repeats]
+    known = [one for one in seen if one.bits == one.limit]
+    if known:
+        times = numbers.count(round(min(one.repeats for one in known) * result.canary_epochs), "time")
+        return f"Seen {times}, a secret is known: do not train on such rows so often, or keep secrets out of them."
+    most = max(seen, key=lambda one: one.bits, default=None)
+    if most is None or most.bits < _CHANCE_BITS:
+        return "None of them stands out more than chance allows: at this length of training nothing is held."
+    times = numbers.count(round(most.repeats * result.canary_epochs), "time")
+    return (
+        f"None is known outright; the most exposed, seen {times}, would stand so far ahead by chance once in "
+        f"{numbers.count(round(2**most.bits))}."
+    )
