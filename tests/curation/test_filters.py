@@ -97,6 +97,7 @@ def test_published_thresholds_of_the_other_rules() -> None:
         "max_fineweb_newline_word_ratio": 0.3,
     }
     assert PRESETS["fineweb"].rules.items() >= {**PRESETS["gopher"].rules, **PRESETS["c4"].rules}.items()
+    assert PRESETS["fineweb"].rules["min_language_score"] == 0.65
     assert PRESETS["dclm"].rules["max_dclm_removed_word_share"] == 0.05
     assert all(set(preset.rules) <= set(rule_names()) for preset in PRESETS.values())
 

@@ -38,6 +38,21 @@ def _parquet(columns: dict[str, list[object]]) -> bytes:
     return buffer.getvalue()
 
 
+def _arrow(columns: dict[str, list[object]], file: bool) -> bytes:
+    table = pa.table(columns)
+    buffer = io.BytesIO()
+    with (pa.ipc.new_file if file else pa.ipc.new_stream)(buffer, table.schema) as writer:
+        writer.write_table(table, max_chunksize=1)
+    return buffer.getvalue()
+
+
+def _zstd(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    return sink.getvalue().to_pybytes()
+
+
 def _zip(path: Path, members: dict[str | zipfile.ZipInfo, bytes]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
@@ -53,6 +68,14 @@ _FILES = {
     "b/notes.md": (b"# Notes\n\nSome *text*.", {"b/notes.md": "Notes"}),
     "b/guide.rst": (b"Guide\n=====\n\nSome text.", {"b/guide.rst": "Guide"}),
     "rows.jsonl": (b'{"text": "one", "title": "T"}\n\n{"text": "two"}\n', {"rows.jsonl#1": "T", "rows.jsonl#3": ""}),
+    "lines.json": (b'{"text": "one", "title": "T"}\n{"text": "two"}\n', {"lines.json#1": "T", "lines.json#2": ""}),
+    "list.json": (b'[\n {"text": "one", "title": "T"},\n {"text": "two"}\n]', {"list.json#1": "T", "list.json#2": ""}),
+    "one.json": (b'{\n "text": "one",\n "title": "T"\n}', {"one.json#1": "T"}),
+    "data.arrow": (
+        _arrow({"text": ["x", "y"], "title": ["X", "Y"]}, file=False),
+        {"data.arrow#1": "X", "data.arrow#2": "Y"},
+    ),
+    "feather.arrow": (_arrow({"text": ["x", "y"]}, file=True), {"feather.arrow#1": "", "feather.arrow#2": ""}),
     "table.csv": (b'name,text\nN,"a, b\nc"\n', {"table.csv#1": "N"}),
     "wide.tsv": (b"title\tbody\nN\tab\n", {"wide.tsv#1": "N"}),
     "data.parquet": (
@@ -62,20 +85,19 @@ _FILES = {
 }
 
 
-@pytest.mark.parametrize("packed", ["plain", "gzip", "zip", "gzip in zip"])
+@pytest.mark.parametrize("packed", ["plain", "gzip", "zstd", "zip", "gzip in zip", "zstd in zip"])
 def test_every_format_plain_gzipped_and_zipped(tmp_path: Path, packed: str) -> None:
     expected = {}
     members = {}
     for name, (data, titles) in _FILES.items():
-        gz = ".gz" if "gzip" in packed else ""
-        if gz:
-            data = gzip.compress(data)
+        suffix, pack = {"gzip": (".gz", gzip.compress), "zstd": (".zst", _zstd)}.get(packed.split()[0], ("", bytes))
+        data = pack(data)
         prefix = "all.zip!" if packed.endswith("zip") and packed != "gzip" else ""
-        expected |= {f"{prefix}{id.replace(name, name + gz)}": title for id, title in titles.items()}
+        expected |= {f"{prefix}{id.replace(name, name + suffix)}": title for id, title in titles.items()}
         if prefix:
-            members[name + gz] = data
+            members[name + suffix] = data
         else:
-            path = tmp_path / (name + gz)
+            path = tmp_path / (name + suffix)
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(data)
     if members:
@@ -113,6 +135,16 @@ _FAULTS: list[tuple[str, bytes, str, str, str]] = [  # file, content, id, rule, 
     ("x.txt.gz", _broken(gzip.compress(os.urandom(999).hex().encode())), "x.txt.gz", "broken_gzip", "end"),
     ("x.txt.gz", gzip.compress(bytes(17 << 20)), "x.txt.gz", "binary", "NUL"),
     ("x.txt.gz", gzip.compress(b"a" * (17 << 20)), "x.txt.gz", "zip_bomb", "expands"),
+    ("x.jsonl.zst", b"not zstd", "x.jsonl.zst", "broken_zstd", "ZSTD"),
+    ("x.txt.zst", _broken(_zstd(os.urandom(999).hex().encode())), "x.txt.zst", "broken_zstd", "Truncated"),
+    ("x.txt.zst", _zstd(b"a" * (17 << 20)), "x.txt.zst", "zip_bomb", "expands"),
+    ("x.json", b'{\n "splits": 3\n}', "x.json#1", "no_text_column", "columns found: splits"),
+    ("x.json", b'[{"text": "a"},', "x.json", "bad_json", "not JSON"),
+    ("x.json", b"\xff\xfe", "x.json", "bad_json", "not JSON"),
+    ("x.json", b"[" * 100_000, "x.json", "bad_json", "RecursionError"),
+    ("x.arrow", b"ARROW1 no", "x.arrow", "broken_arrow", "not readable as Arrow"),
+    ("x.arrow", _broken(_arrow({"text": ["a" * 99]}, file=True)), "x.arrow", "broken_arrow", "not readable"),
+    ("x.arrow", _arrow({"a": [1], "b": [2]}, file=False), "x.arrow", "no_text_column", "columns found: a, b"),
     ("x.zip", b"not zip", "x.zip", "broken_zip", "not a readable zip"),
     ("x.zip", _zip_bytes({"../up.txt": b"x"}), "x.zip!../up.txt", "unsafe_path", "leaves the archive"),
     ("x.zip", _zip_bytes({"/etc/x.txt": b"x"}), "x.zip!/etc/x.txt", "unsafe_path", "leaves the archive"),

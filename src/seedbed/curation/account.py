@@ -13,6 +13,7 @@ import numpy as np
 from ..core.errors import DataError
 from .blobs import READABLE
 from .corpus import SPLITS
+from .documents import REPAIRED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +27,7 @@ STEPS = {
     "reading": (),
     "addresses": ("banned_address",),
     "quality rules": ("empty",),
-    "language": ("language",),
+    "language": ("language", "min_language_score", "max_language_score"),
     "banned words": ("banned_words",),
     "quality model": ("quality",),
     "exact duplicates": ("exact_duplicate",),
@@ -70,10 +71,15 @@ class Account:
         self._lengths: Counter[int] = Counter()
         self.personal_data: Counter[str] = Counter()
         self.dropped_lines = 0
+        self._repaired = 0
 
     def read(self, pieces: pa.Table) -> None:
-        """Pieces in the order of reading, with columns `text` and `source`."""
+        """Pieces in the order of reading, with columns `text`, `source` and `metadata`."""
+        import pyarrow.compute as pc
+
         self._read.update(_sizes(pieces))
+        mark = json.dumps(REPAIRED)[1:-1]
+        self._repaired += pc.sum(pc.match_substring(pieces["metadata"], mark)).as_py() or 0
         # The pieces of one source follow each other, so sources are counted and not remembered.
         sources = pieces["source"].to_pylist()
         self._sources += sum(one != before for before, one in pairwise([self._last_source, *sources]))
@@ -155,4 +161,5 @@ class Account:
             "lengths": {str(1 << (bits - 1)): count for bits, count in sorted(self._lengths.items()) if bits},
             "personal_data": dict(sorted(self.personal_data.items())),
             "dropped_lines": self.dropped_lines,
+            "repaired": self._repaired,
         }

@@ -27,9 +27,10 @@ from .blobs import (
     leaves_archive,
     limited,
     unique_name,
+    unpacked,
     unreadable,
     unsupported,
-    without_gz,
+    without_packing,
 )
 from .documents import Rejection
 
@@ -75,7 +76,7 @@ def _zip_member(
         return Rejection(name, name, "", "symlink", "a link inside an archive")
     if info.flag_bits & 1:
         return unreadable(name, "encrypted")
-    inner, gzipped = without_gz(info.filename)
+    inner, packing = without_packing(info.filename)
     format = format_of(inner)
     if format is None:
         return unsupported(name)
@@ -85,12 +86,10 @@ def _zip_member(
         return Rejection(name, name, "", "zip_bomb", "expands further than max_ratio", ratio, limits.max_ratio)
 
     def open_member() -> BinaryIO:
-        stream = archive.open(info)
-        if not gzipped:
-            return limited(stream, allowed)
-        return limited(gzip.open(stream, "rb"), max(FREE_BYTES, info.file_size * limits.max_ratio))
+        stream = limited(archive.open(info), allowed)
+        return unpacked(stream, packing, max(FREE_BYTES, info.file_size * limits.max_ratio)) if packing else stream
 
-    return Blob(name, format, open_member, "gzip" if gzipped else "zip")
+    return Blob(name, format, open_member, packing or "zip")
 
 
 def tar_members(name: str, path: Path, limits: ArchiveLimits) -> Iterator[Blob | Rejection]:
@@ -134,7 +133,7 @@ def _member(
         kind = "symlink" if info.issym() or info.islnk() else "unreadable"
         yield Rejection(name, name, "", kind, "a link inside an archive" if kind == "symlink" else "not a regular file")
         return
-    inner, gzipped = without_gz(info.name)
+    inner, packing = without_packing(info.name)
     format = format_of(inner)
     source = archive.extractfile(info)
     if format is None or source is None:
@@ -147,11 +146,9 @@ def _member(
             held.seek(0)
             # `limited` closes what it reads, and the next `open` needs the file.
             stream = limited(_Borrowed(held), info.size)
-            if not gzipped:
-                return stream
-            return limited(gzip.GzipFile(fileobj=stream), max(FREE_BYTES, info.size * limits.max_ratio))
+            return unpacked(stream, packing, max(FREE_BYTES, info.size * limits.max_ratio)) if packing else stream
 
-        yield Blob(name, format, open_member, "gzip" if gzipped else "tar")
+        yield Blob(name, format, open_member, packing or "tar")
 
 
 class _Borrowed:

@@ -22,13 +22,14 @@ SUFFIXES = {
     ".md": "markdown", ".markdown": "markdown", ".mdx": "markdown",
     ".rst": "rst",
     ".html": "html", ".htm": "html", ".xhtml": "html",
-    ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
     ".csv": "csv", ".tsv": "csv",
-    ".parquet": "parquet",
+    ".parquet": "parquet", ".arrow": "arrow",
     ".warc": "warc",
     ".pdf": "pdf",
 }  # fmt: skip
-READABLE = "txt, md, rst, html, jsonl, csv, parquet, warc, pdf, also as .gz or in .zip and .tar"
+PACKINGS = {".gz": "gzip", ".zst": "zstd"}
+READABLE = "txt, md, rst, html, json, jsonl, csv, parquet, arrow, warc, pdf, also as .gz or .zst, or in .zip and .tar"
 
 # A stream may always grow to this size: the ratio of a small archive says nothing.
 FREE_BYTES = 16 << 20
@@ -58,12 +59,15 @@ class ReadingConfig(Config):
     """How sources are read.
 
     Attributes:
-        text_column: of jsonl, csv and parquet; when left out the first of text, content, body, document, passage.
+        text_column: of json, jsonl, csv, parquet and arrow; when left out the first of text, content, body, document,
+            passage.
         title_column: when left out the first of title, name, heading; tables without one have no titles.
         max_document_bytes: HTML pages, table rows and unbroken words beyond this are refused; text files beyond it are
             read as several documents.
         max_page_seconds: processor time that the main text of one HTML page may take.
         fallback_encoding: for text that is not UTF-8, "cp1252" for example; when left out such text is refused.
+        repair_encoding: whether lines that were once decoded by a wrong encoding are put right; such documents have
+            `"encoding": "repaired"` in their metadata.
         archives: how far compressed files may expand.
     """
 
@@ -72,6 +76,7 @@ class ReadingConfig(Config):
     max_document_bytes: int = Field(default=8 << 20, ge=1024)
     max_page_seconds: int = Field(default=20, ge=1)
     fallback_encoding: str | None = None
+    repair_encoding: bool = True
     archives: ArchiveLimits = ArchiveLimits()
 
 
@@ -93,8 +98,9 @@ class Blob:
         format: a value of SUFFIXES.
         open: a fresh stream of its decompressed bytes; raises OSError, EOFError, zlib.error, zipfile.BadZipFile or
             ExpansionError, also while it is being read.
-        compressed: "gzip", "zip" or "".
+        compressed: "gzip", "zstd", "zip", "tar" or "".
         span: what is read of it; None for all.
+        address: of the page that it holds, "" where that is not known.
     """
 
     source: str
@@ -102,6 +108,7 @@ class Blob:
     open: Callable[[], BinaryIO]
     compressed: str = ""
     span: Span | None = None
+    address: str = ""
 
     @property
     def fault_id(self) -> str:
@@ -123,8 +130,21 @@ def clean_name(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def without_gz(name: str) -> tuple[str, bool]:
-    return (name[:-3], True) if name.lower().endswith(".gz") else (name, False)
+def without_packing(name: str) -> tuple[str, str]:
+    """A file's name without the suffix of what it is packed by, and that: "gzip", "zstd", or "" for nothing."""
+    for suffix, packing in PACKINGS.items():
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)], packing
+    return name, ""
+
+
+def unpacked(stream: BinaryIO, packing: str, limit: int) -> BinaryIO:
+    """What a packed stream holds, up to `limit` bytes."""
+    if packing == "gzip":
+        return limited(gzip.GzipFile(fileobj=stream), limit, stream)
+    import pyarrow as pa
+
+    return limited(pa.CompressedInputStream(stream, packing), limit, stream)
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -143,7 +163,7 @@ def is_hidden(name: str) -> bool:
 
 
 def format_of(name: str) -> str | None:
-    """The format that a name without `.gz` promises."""
+    """The format that a name without its packing's suffix promises."""
     return SUFFIXES.get(PurePosixPath(name.lower()).suffix)
 
 
@@ -163,8 +183,8 @@ class Readable(Protocol):
 class _Limited(io.RawIOBase):
     """A stream that raises ExpansionError beyond `limit` bytes."""
 
-    def __init__(self, stream: Readable, limit: int) -> None:
-        self._stream, self._limit, self._read = stream, limit, 0
+    def __init__(self, stream: Readable, limit: int, below: BinaryIO | None) -> None:
+        self._stream, self._limit, self._below, self._read = stream, limit, below, 0
 
     def readable(self) -> bool:
         return True
@@ -180,12 +200,14 @@ class _Limited(io.RawIOBase):
 
     def close(self) -> None:
         self._stream.close()
+        if self._below is not None:
+            self._below.close()
         super().close()
 
 
-def limited(stream: Readable, limit: int) -> BinaryIO:
-    """A buffered stream that raises ExpansionError beyond `limit` bytes."""
-    return io.BufferedReader(_Limited(stream, limit), 1 << 16)
+def limited(stream: Readable, limit: int, below: BinaryIO | None = None) -> BinaryIO:
+    """A buffered stream that raises ExpansionError beyond `limit` bytes; `below` is closed with it."""
+    return io.BufferedReader(_Limited(stream, limit, below), 1 << 16)
 
 
 _DAMAGED: tuple[type[Exception], ...] = (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile, *_LZMA_ERRORS)
@@ -197,6 +219,8 @@ def read_fault(blob: Blob, error: Exception) -> Rejection:
     rule = "unreadable"
     if isinstance(error, ExpansionError):
         rule = "zip_bomb"
+    elif blob.compressed == "zstd" and isinstance(error, OSError) and error.errno is None:
+        rule = "broken_zstd"
     elif isinstance(error, _DAMAGED):
         rule = "broken_gzip" if blob.compressed == "gzip" else "broken_zip"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__

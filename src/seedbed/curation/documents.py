@@ -9,6 +9,7 @@ from typing import Any
 
 # Faults found while reading keep only the beginning of what could not be read: the source still holds it all.
 EXCERPT_CHARACTERS = 2_000
+REPAIRED = {"encoding": "repaired"}  # in the metadata of documents that were decoded anew
 
 
 @dataclass(frozen=True)

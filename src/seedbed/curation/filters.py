@@ -62,6 +62,7 @@ SCORES = {
     "c4_lorem_ipsum": "lines with 'lorem ipsum'",
     "c4_curly_brackets": "lines with '{'",
     "dclm_removed_word_share": "words in lines that were dropped / words",
+    "language_score": "probability of the likeliest language",
     "perplexity": "exp of the mean cost of a character in nats under the n-gram model of perplexity_model",
 }
 SCORE_NAMES = tuple(SCORES)
@@ -99,11 +100,13 @@ class Measured:
         scores: float64 (n, len(SCORE_NAMES)), NaN where a score was not measured.
         texts: what is kept of each text: the text itself, or its lines that cleaning left.
         dropped_lines: int64 (n,).
+        languages: code of the language of each text, "" where unsure; empty where they were not asked for.
     """
 
     scores: NDArray[np.float64]
     texts: Sequence[str]
     dropped_lines: NDArray[np.int64]
+    languages: Sequence[str] = ()
 
 
 def measure(texts: Sequence[str], lines: str = "", threads: int = 1, families: int = _ALL) -> Measured:

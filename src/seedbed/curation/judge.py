@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from .decontamination import Decontaminator
 from .dedup import text_digest
 from .documents import Document, Piece, Rejection, reject, row_of_document, row_of_rejection
 from .filters import SCORE_NAMES, Broken, Measured, decide, measure, rules_of
-from .language import detect_language
+from .language import identify_language, known_language
 from .perplexity import PerplexityModel
 from .pii import mask_personal_data
 from .presets import preset_named
@@ -118,7 +119,10 @@ class Judge:
         measured = measure([document.text for document in documents], self._lines, self._threads)
         if self._perplexity is not None:
             measured.scores[:, SCORE_NAMES.index("perplexity")] = self._perplexity.perplexities(measured.texts)
-        return measured
+        told = [identify_language(text) for text in measured.texts]
+        measured.scores[:, SCORE_NAMES.index("language_score")] = [probability for _, probability in told]
+        languages = [known_language(*one, text) for one, text in zip(told, measured.texts, strict=True)]
+        return replace(measured, languages=languages)
 
     def _verdicts(self, documents: Sequence[Document], measured: Measured) -> Iterator[dict[str, Any]]:
         decided = decide(measured.scores, self._rules)
@@ -126,11 +130,10 @@ class Judge:
         quality = self._quality.score(measured.texts).tolist() if self._quality else [1.0] * len(documents)
         found = self._evaluation.find(measured.texts) if self._evaluation else [None] * len(documents)
         for row, document in enumerate(documents):
-            text = measured.texts[row]
-            language = detect_language(text)
+            text, language = measured.texts[row], measured.languages[row]
             refused = self._refuse(document, text, language, decided[row], banned[row], quality[row])
             if refused is not None:
-                yield {**row_of_rejection(refused), "measured": True}
+                yield {**row_of_rejection(refused), "measured": True, "language": language}
             else:
                 yield self._stay(document, text, language, found[row], int(measured.dropped_lines[row]))
 

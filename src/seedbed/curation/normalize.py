@@ -26,6 +26,17 @@ _TABLE: dict[int, str | None] = {
 _SPECIAL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\xa0\xad\ufeff\u2028\u2029\ud800-\udfff]")
 
 
+def repair_encoding(text: str) -> str:
+    """`text` with lines put right that were once decoded by a wrong encoding ("cafÃ©" for "café"), as ftfy tells."""
+    if text.isascii():
+        return text
+    from ftfy import fix_encoding, is_bad
+
+    if not is_bad(text):
+        return text
+    return "\n".join(fix_encoding(line) if is_bad(line) else line for line in text.split("\n"))
+
+
 def normalize(text: str) -> str:
     """`text` in the form that the corpus keeps. Normalising twice changes nothing."""
     if not text.isascii() or _SPECIAL.search(text):

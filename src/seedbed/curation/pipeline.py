@@ -44,7 +44,8 @@ def curate_corpus(
         their bytes; of what could not be read only the excerpt kept in rejected/ counts), `kept` (documents, bytes,
         characters by split), `drops` (rule, documents, bytes and ids of examples, most frequent first), `languages`
         (documents by code, "" where unsure), `funnel` (what is left after each step), `groups` (documents by top
-        folder), `lengths` (kept documents by length), `personal_data`, `dropped_lines`, and `near_duplicates` where
+        folder), `lengths` (kept documents by length), `personal_data`, `dropped_lines`,
+        `repaired` (documents decoded anew), and `near_duplicates` where
         they were looked for.
 
     Raises:

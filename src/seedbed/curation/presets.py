@@ -7,7 +7,8 @@ passes. The first rule that a document breaks is the one that it is dropped for,
     prose    ours: permissive enough for documentation with code, meant to drop what is no text
     gopher   Rae et al. 2021, table A1, as datatrove reads it: repeats count after the first
     c4       Raffel et al. 2020, section 2.2: lines that end as sentences, and pages of five sentences
-    fineweb  Penedo et al. 2024, section 3: Gopher's rules, C4's without the ends of lines, then its own; MinHash
+    fineweb  Penedo et al. 2024, section 3: a language that is sure (it keeps English alone: say languages=("en",)),
+             Gopher's rules, C4's without the ends of lines, then its own; MinHash
     dclm     Li et al. 2024, appendix K (after RefinedWeb): all copies of what repeats count, stop words count each time
 """
 
@@ -64,6 +65,7 @@ _GOPHER_QUALITY = {
     "min_stop_words": 2,
 }
 _C4 = {"max_c4_lorem_ipsum": 0, "max_c4_curly_brackets": 0, "min_c4_sentences": 5}
+_FINEWEB_LANGUAGE = {"min_language_score": 0.65}
 _FINEWEB = {
     "min_fineweb_punctuated_line_share": 0.12,
     "max_fineweb_short_line_share": 0.67,
@@ -112,7 +114,7 @@ PRESETS: dict[str, Preset] = {
     "gopher": Preset({**_GOPHER_REPETITION, **_GOPHER_QUALITY}),
     "c4": Preset(_C4, lines="c4"),
     "fineweb": Preset(
-        {**_GOPHER_REPETITION, **_GOPHER_QUALITY, **_C4, **_FINEWEB},
+        {**_FINEWEB_LANGUAGE, **_GOPHER_REPETITION, **_GOPHER_QUALITY, **_C4, **_FINEWEB},
         lines="fineweb",
         near_duplicates="fineweb",
         personal_data=("email", "ip"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -35,10 +36,14 @@ def _reader(blob: Blob, config: ReadingConfig) -> Pieces:
         return read_pdf(blob, config)
     if blob.format == "jsonl":
         return tables.read_jsonl(blob, config)
+    if blob.format == "json":
+        return tables.read_json(blob, config)
     if blob.format == "csv":
         return tables.read_csv(blob, config)
     if blob.format == "parquet":
         return tables.read_parquet(blob, config)
+    if blob.format == "arrow":
+        return tables.read_arrow(blob, config)
     return _read_text(blob, config)
 
 
@@ -118,4 +123,6 @@ def _first_space(text: str) -> int:
 def _read_html(blob: Blob, config: ReadingConfig) -> Pieces:
     with blob.open() as stream:
         data = stream.read(config.max_document_bytes + 1)
-    yield page_document(blob.source, blob.source, data, config, title=_stem(blob.source))
+    page = page_document(blob.source, blob.source, data, config, title=_stem(blob.source))
+    known = isinstance(page, Document) and blob.address
+    yield replace(page, metadata={"url": blob.address}) if known else page

@@ -86,34 +86,35 @@ def _batches(path: Path, config: CurationConfig) -> Iterator[Batch]:
     pieces: list[Piece] = []
     scores: list[list[float]] = []
     texts: list[str] = []
+    languages: list[str] = []
     for piece, row, raw in _in_order(path):
         pieces.append(piece)
         if isinstance(piece, Document):
-            scores.append(row)
+            scores.append([row[name] for name in SCORE_NAMES])
+            languages.append(row["language"])
             texts.append(_native.clean_lines([piece.text], lines)[0][0] if lines and raw else piece.text)
         if len(pieces) == _BATCH:
-            yield pieces, _measured(scores, texts)
-            pieces, scores, texts = [], [], []
+            yield pieces, _measured(scores, texts, languages)
+            pieces, scores, texts, languages = [], [], [], []
     if pieces:
-        yield pieces, _measured(scores, texts)
+        yield pieces, _measured(scores, texts, languages)
 
 
-def _measured(scores: list[list[float]], texts: list[str]) -> Measured:
+def _measured(scores: list[list[float]], texts: list[str], languages: list[str]) -> Measured:
     matrix = np.array(scores, np.float64).reshape(len(scores), len(SCORE_NAMES))
-    return Measured(matrix, texts, np.zeros(len(texts), np.int64))
+    return Measured(matrix, texts, np.zeros(len(texts), np.int64), languages)
 
 
-def _in_order(path: Path) -> Iterator[tuple[Piece, list[float], bool]]:
-    """(piece, its scores, whether its text is as it was read) of every document and fault, in the order of reading."""
+def _in_order(path: Path) -> Iterator[tuple[Piece, dict[str, Any], bool]]:
+    """(piece, its row of scores, whether its text is as read) of every document and fault, in order of reading."""
     rejected = {step: _Stream(_rejected(path, step)) for step in ("early", *_LATE)}
     kept = [_Stream(read_rows(path / name)) for name in SPLITS]
     early = rejected["early"]
     for row in read_rows(path / "scores"):
         yield from _faults(early)
-        scores = [row[name] for name in SCORE_NAMES]
         for stream in (*kept, *rejected.values()):
             if stream.head is not None and stream.head["id"] == row["id"]:
-                yield _document(stream.head), scores, stream is early
+                yield _document(stream.head), row, stream is early
                 stream.advance()
                 break
         else:
@@ -121,11 +122,11 @@ def _in_order(path: Path) -> Iterator[tuple[Piece, list[float], bool]]:
     yield from _faults(early)
 
 
-def _faults(stream: _Stream) -> Iterator[tuple[Piece, list[float], bool]]:
+def _faults(stream: _Stream) -> Iterator[tuple[Piece, dict[str, Any], bool]]:
     while stream.head is not None and step_of(stream.head["rule"]) == "reading":
         row = stream.head
         fields = ("id", "source", "text", "rule", "detail", "value", "threshold")
-        yield Rejection(*(row[name] for name in fields)), [], True
+        yield Rejection(*(row[name] for name in fields)), {}, True
         stream.advance()
 
 

@@ -56,8 +56,8 @@ def fingerprint_sources(sources: Sequence[str]) -> str:
         digest.update(f"{describe_python()}\n".encode())
         for module, path in library_files():
             digest.update(f"{module}\t{sha256_file(path)}\n".encode())
-    for name, file in root_files(find_roots(paths_of(sources))):
-        digest.update(f"{name}\t{_content(file)}\n".encode())
+    for found in root_files(find_roots(paths_of(sources))):
+        digest.update(f"{found.name}\t{found.address}\t{_content(found.path)}\n".encode())
     return digest.hexdigest()
 
 

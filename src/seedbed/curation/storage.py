@@ -12,7 +12,7 @@ from .filters import SCORE_NAMES
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCORE_COLUMNS = ("id", *SCORE_NAMES)
+SCORE_COLUMNS = ("id", "language", *SCORE_NAMES)
 CORPUS_COLUMNS = ("id", "text", "title", "source", "language", "metadata")
 REJECTED_COLUMNS = ("id", "source", "text", "rule", "detail", "value", "threshold", "title", "metadata")
 CLUSTER_COLUMNS = ("id", "keeper", "similarity", "characters")

@@ -1,4 +1,4 @@
-"""Documents from rows: JSON Lines, CSV and Parquet. Rows are named by their number, `file.jsonl#12`."""
+"""Documents from rows: JSON, JSON Lines, CSV, Parquet and Arrow. Rows are named by their number, `file.jsonl#12`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .blobs import Blob, Span
@@ -15,13 +15,18 @@ from .decoding import Undecodable, check_binary, mark_of
 from .documents import EXCERPT_CHARACTERS, Document, Piece, Pieces, Rejection
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from .blobs import ReadingConfig
 
 _TEXT_COLUMNS = ("text", "content", "body", "document", "passage")
 _TITLE_COLUMNS = ("title", "name", "heading")
 _METADATA_CHARACTERS = 200
-# A Parquet file in an archive is held whole, because reading it means seeking in it.
-_MAX_ARCHIVED_PARQUET = 256 << 20
+# A Parquet or Arrow file in an archive is held whole, because reading it means seeking in it.
+_MAX_ARCHIVED_TABLE = 256 << 20
+_BATCH_ROWS = 64
+_ARROW_FILE = b"ARROW1"
+_MAX_JSON = 256 << 20  # of a file that is one value, which is held whole
 
 
 def read_jsonl(blob: Blob, config: ReadingConfig) -> Pieces:
@@ -64,13 +69,55 @@ def _json_row(blob: Blob, number: int, line: bytes, config: ReadingConfig) -> Pi
     except (ValueError, RecursionError) as error:
         detail = f"line {number} is not JSON ({getattr(error, 'msg', None) or type(error).__name__})"
         return _bad_row(blob, number, line, "bad_json", detail, number)
+    return _json_document(blob, number, row, line, config, "line")
+
+
+def _json_document(blob: Blob, number: int, row: Any, raw: bytes, config: ReadingConfig, what: str) -> Piece:
     if not isinstance(row, dict):
-        return _bad_row(blob, number, line, "bad_json", f"line {number} is not a JSON object", number)
+        return _bad_row(blob, number, raw, "bad_json", f"{what} {number} is not a JSON object", number)
     column = _text_column(list(row), config)
     if column is None or not isinstance(row[column], str):
-        detail = f"line {number}: {_no_text_column(list(row), column, config)}"
-        return _bad_row(blob, number, line, "no_text_column", detail, number)
+        detail = f"{what} {number}: {_no_text_column(list(row), column, config)}"
+        return _bad_row(blob, number, raw, "no_text_column", detail, number)
     return _row_document(blob, number, row, column, config)
+
+
+def read_json(blob: Blob, config: ReadingConfig) -> Pieces:
+    """A list of rows or one row; what begins with a whole object on its first line is JSON Lines under another name."""
+    with blob.open() as stream:
+        first = next((line for line in _lines(stream, config.max_document_bytes, sys.maxsize) if line.strip()), b"")
+    if _is_row(first):
+        yield from read_jsonl(blob, config)
+        return
+    with blob.open() as stream:
+        data = stream.read(_MAX_JSON + 1)
+    if len(data) > _MAX_JSON:
+        detail = "one JSON value this large is not read; save its rows as JSON Lines"
+        yield Rejection(blob.source, blob.source, "", "too_large", detail, None, _MAX_JSON)
+        return
+    try:
+        rows = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or getattr(error, "reason", None) or type(error).__name__
+        excerpt = data[:EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")
+        yield Rejection(blob.source, blob.source, excerpt, "bad_json", f"not JSON ({reason})")
+        return
+    del data
+    limit = config.max_document_bytes
+    for number, row in enumerate(rows if isinstance(rows, list) else [rows], start=1):
+        raw = json.dumps(row, ensure_ascii=False)[: limit + 1].encode("utf-8", "replace")
+        if len(raw) > limit:
+            detail = f"row {number} is longer than max_document_bytes"
+            yield _bad_row(blob, number, raw, "too_large", detail, number, limit)
+        else:
+            yield _json_document(blob, number, row, raw, config, "row")
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def read_csv(blob: Blob, config: ReadingConfig) -> Pieces:
@@ -128,34 +175,73 @@ def _csv_row(
 
 def read_parquet(blob: Blob, config: ReadingConfig) -> Pieces:
     """One document per row whose text is not null."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    def batches(stream: BinaryIO) -> Iterator[pa.RecordBatch]:
+        file = pq.ParquetFile(stream)
+        wanted = _wanted(file.schema_arrow, config)
+        groups = list(range(blob.span.start, blob.span.stop)) if blob.span else None
+        yield from file.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=wanted, use_threads=False)
+
+    yield from _read_columns(blob, config, "Parquet", batches)
+
+
+def read_arrow(blob: Blob, config: ReadingConfig) -> Pieces:
+    """The same from Arrow's stream or file format: what `datasets` saves to disk, and what Feather is."""
+    import pyarrow as pa
+
+    def batches(stream: BinaryIO) -> Iterator[pa.RecordBatch]:
+        is_file = stream.read(len(_ARROW_FILE)) == _ARROW_FILE
+        stream.seek(0)
+        reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
+        wanted = _wanted(reader.schema, config)
+        numbers = range(reader.num_record_batches) if is_file else ()
+        for batch in map(reader.get_batch, numbers) if is_file else reader:
+            batch.validate(full=True)  # what was written by others may point anywhere
+            for start in range(0, batch.num_rows, _BATCH_ROWS):
+                yield batch.slice(start, _BATCH_ROWS).select(wanted)
+
+    yield from _read_columns(blob, config, "Arrow", batches)
+
+
+def _read_columns(
+    blob: Blob, config: ReadingConfig, kind: str, batches: Callable[[BinaryIO], Iterator[pa.RecordBatch]]
+) -> Pieces:
+    """Rows of a table that is stored by columns, `kind`."""
+    import pyarrow as pa
 
     with blob.open() as opened:
         stream: BinaryIO = opened
         if blob.compressed:
-            data = opened.read(_MAX_ARCHIVED_PARQUET + 1)
-            if len(data) > _MAX_ARCHIVED_PARQUET:
-                detail = "a Parquet file this large is not read from an archive; unpack it"
-                yield Rejection(blob.source, blob.source, "", "too_large", detail, None, _MAX_ARCHIVED_PARQUET)
+            data = opened.read(_MAX_ARCHIVED_TABLE + 1)
+            if len(data) > _MAX_ARCHIVED_TABLE:
+                detail = f"a file of {kind} this large is not read from an archive; unpack it"
+                yield Rejection(blob.source, blob.source, "", "too_large", detail, None, _MAX_ARCHIVED_TABLE)
                 return
             stream = io.BytesIO(data)
+        number = blob.span.before if blob.span else 0
         try:
-            file = pq.ParquetFile(stream)
-            schema = file.schema_arrow
-            column = _text_column(schema.names, config)
-            if column is None or not _holds_text(schema.field(schema.names.index(column)).type):
-                raise Undecodable("no_text_column", _no_text_column(schema.names, column, config), 0, b"")
-            wanted = [field.name for field in schema if field.name == column or _holds_scalar(field.type)]
-            span = blob.span or Span(0, file.num_row_groups, 0)
-            number, groups = span.before, list(range(span.start, span.stop))
-            for batch in file.iter_batches(batch_size=64, row_groups=groups, columns=wanted, use_threads=False):
+            for batch in batches(stream):
+                column = _text_column(batch.schema.names, config)
+                assert column is not None
                 for row in batch.to_pylist():
                     number += 1
-                    yield _parquet_row(blob, number, row, column, config)
+                    yield _column_row(blob, number, row, column, config)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            yield Rejection(blob.fault_id, blob.source, "", "broken_parquet", f"not readable as Parquet ({reason})")
+            reason, rule = " ".join(str(error).split())[:200], f"broken_{kind.lower()}"
+            yield Rejection(blob.fault_id, blob.source, "", rule, f"not readable as {kind} ({reason})")
+
+
+def _wanted(schema: pa.Schema, config: ReadingConfig) -> list[str]:
+    """The columns that are read: text, and those of scalars.
+
+    Raises:
+        Undecodable: no column holds text.
+    """
+    column = _text_column(schema.names, config)
+    if column is None or not _holds_text(schema.field(schema.names.index(column)).type):
+        raise Undecodable("no_text_column", _no_text_column(schema.names, column, config), 0, b"")
+    return [field.name for field in schema if field.name == column or _holds_scalar(field.type)]
 
 
 def _holds_text(type: Any) -> bool:
@@ -172,7 +258,7 @@ def _holds_scalar(type: Any) -> bool:
     return _holds_text(type) or types.is_integer(type) or types.is_floating(type) or types.is_boolean(type)
 
 
-def _parquet_row(blob: Blob, number: int, row: Mapping[str, Any], column: str, config: ReadingConfig) -> Piece:
+def _column_row(blob: Blob, number: int, row: Mapping[str, Any], column: str, config: ReadingConfig) -> Piece:
     text = row[column]
     if text is None:
         return _bad_row(blob, number, b"", "empty", f"row {number} has no text", number)

@@ -30,14 +30,15 @@ class Entry:
     Attributes:
         name: in the corpus.
         path: where it lies; "" where there is nothing to open.
-        explicit: a person named this very file.
+        otherwise, address: see walking.Found.
         rule, detail: of the rejection that stands for it.
         span: (start, stop, rows before) where only a part is read.
     """
 
     name: str
     path: str = ""
-    explicit: bool = False
+    otherwise: str = ""
+    address: str = ""
     rule: str = ""
     detail: str = ""
     span: tuple[int, int, int] | None = None
@@ -46,10 +47,11 @@ class Entry:
         if self.name == PYTHON_DOCS:
             yield from read_python_docs()
         elif self.rule:
-            yield Rejection(self.name, self.name, "", self.rule, self.detail)
+            yield Rejection(self.name, self.name, "", self.rule, self.detail)  # as root_files makes them
         else:
             span = Span(*self.span) if self.span else None
-            for blob in open_file(self.name, Path(self.path), config.archives, explicit=self.explicit, span=span):
+            known = {"otherwise": self.otherwise, "address": self.address}
+            for blob in open_file(self.name, Path(self.path), config.archives, **known, span=span):
                 if isinstance(blob, Blob):
                     yield from read_blob(blob, config)
                 else:
@@ -104,15 +106,14 @@ def _entries(sources: Sequence[str]) -> Iterator[tuple[Entry, int]]:
     if PYTHON_DOCS in sources:
         yield Entry(PYTHON_DOCS), UNIT_BYTES
     roots = find_roots(paths_of(sources))
-    explicit = {root.prefix for root in roots if not root.path.is_dir()}
-    for name, path in root_files(roots):
+    for name, path, otherwise, address in root_files(roots):
         if isinstance(path, Rejection):
-            yield Entry(path.source, rule=path.rule, detail=path.detail), 0
+            yield Entry(name, rule=path.rule, detail=path.detail), 0
             continue
         size = _size(path)
         for span in _spans(name, path, size):
             share = size if span is None else UNIT_BYTES
-            yield Entry(name, str(path.absolute()), name in explicit, span=span), share
+            yield Entry(name, str(path.absolute()), otherwise, address, span=span), share
 
 
 def _size(path: Path) -> int:

@@ -7,13 +7,12 @@ becomes a Rejection, and the walk goes on.
 from __future__ import annotations
 
 import glob
-import gzip
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..core.errors import DataError
 from .archives import TAR_SUFFIXES, tar_members, zip_members
@@ -24,14 +23,15 @@ from .blobs import (
     Span,
     clean_name,
     format_of,
-    limited,
     unique_name,
+    unpacked,
     unreadable,
     unsupported,
-    without_gz,
+    without_packing,
 )
 from .documents import Rejection
 from .remote import fetch, is_remote
+from .sitemaps import is_sitemap, listed_pages
 
 
 @dataclass(frozen=True)
@@ -71,21 +71,38 @@ def find_roots(sources: Sequence[str]) -> list[Root]:
 
 def walk(roots: Sequence[Root], limits: ArchiveLimits) -> Iterator[Blob | Rejection]:
     """Every readable file below the roots, also in zip archives, in order; hidden ones are left alone."""
-    explicit = {root.prefix for root in roots if not root.path.is_dir()}
-    for name, path in root_files(roots):
-        if isinstance(path, Rejection):
-            yield path
+    for found in root_files(roots):
+        if isinstance(found.path, Rejection):
+            yield found.path
         else:
-            yield from open_file(name, path, limits, explicit=name in explicit)
+            yield from open_file(found.name, found.path, limits, otherwise=found.otherwise, address=found.address)
 
 
-def root_files(roots: Sequence[Root]) -> Iterator[tuple[str, Path | Rejection]]:
-    """(name, path) of every file below the roots that is not hidden, in order."""
+class Found(NamedTuple):
+    """A file, or why there is none.
+
+    Attributes:
+        name: in the corpus.
+        otherwise: the format to read it as where its name promises none; "" to leave it.
+        address: of the page that it holds, "" where that is not known.
+    """
+
+    name: str
+    path: Path | Rejection
+    otherwise: str = ""
+    address: str = ""
+
+
+def root_files(roots: Sequence[Root]) -> Iterator[Found]:
+    """Every file below the roots that is not hidden, in order, and the pages of sitemaps that are roots."""
     for root in roots:
         if root.path.is_dir():
-            yield from _files(root.path, root.prefix)
+            yield from (Found(name, path) for name, path in _files(root.path, root.prefix))
+        elif is_sitemap(root.path):
+            for name, path, address in listed_pages(root.prefix, root.path):
+                yield Found(name, path, "html", address)
         else:
-            yield root.prefix, root.path
+            yield Found(root.prefix, root.path, "text")  # a person named this very file
 
 
 def _files(folder: Path, prefix: str) -> Iterator[tuple[str, Path | Rejection]]:
@@ -120,9 +137,9 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def open_file(
-    name: str, path: Path, limits: ArchiveLimits, *, explicit: bool, span: Span | None = None
+    name: str, path: Path, limits: ArchiveLimits, *, otherwise: str = "", address: str = "", span: Span | None = None
 ) -> Iterator[Blob | Rejection]:
-    """The blobs of one file: itself, or its members."""
+    """The blobs of one file: itself, or its members. For the arguments see Found."""
     try:
         status = path.stat()
     except OSError as error:
@@ -135,23 +152,20 @@ def open_file(
     elif name.lower().endswith(TAR_SUFFIXES):
         yield from tar_members(name, path, limits)
     else:
-        yield _file_blob(name, path, status.st_size, limits, explicit=explicit, span=span)
+        blob = _file_blob(name, path, status.st_size, limits, otherwise)
+        yield replace(blob, address=address, span=span) if isinstance(blob, Blob) else blob
 
 
-def _file_blob(
-    name: str, path: Path, size: int, limits: ArchiveLimits, *, explicit: bool, span: Span | None
-) -> Blob | Rejection:
-    inner, gzipped = without_gz(name)
-    format = format_of(inner)
-    if format is None:
-        if not explicit:
-            return unsupported(name)
-        format = "text"  # a person named this very file
+def _file_blob(name: str, path: Path, size: int, limits: ArchiveLimits, otherwise: str) -> Blob | Rejection:
+    inner, packing = without_packing(name)
+    format = format_of(inner) or otherwise
+    if not format:
+        return unsupported(name)
 
     def open_plain() -> BinaryIO:
         return open(path, "rb")
 
-    def open_gzip() -> BinaryIO:
-        return limited(gzip.open(path, "rb"), max(FREE_BYTES, size * limits.max_ratio))
+    def open_packed() -> BinaryIO:
+        return unpacked(open(path, "rb"), packing, max(FREE_BYTES, size * limits.max_ratio))
 
-    return Blob(name, format, open_gzip if gzipped else open_plain, "gzip" if gzipped else "", span)
+    return Blob(name, format, open_packed if packing else open_plain, packing)

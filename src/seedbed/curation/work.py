@@ -11,9 +11,9 @@ from typing import Any
 
 from ..core.errors import ConfigError, DataError, FormatError, ResourceError, SeedbedError, disk_errors
 from .config import FILE_KEYS, CurationConfig
-from .documents import Document, Pieces, Rejection
+from .documents import REPAIRED, Document, Pieces, Rejection
 from .judge import Judge, batches_of, judged_schema
-from .normalize import normalize
+from .normalize import normalize, repair_encoding
 from .parts import write_part
 from .sections import split_sections
 from .sources import fingerprint_files
@@ -81,7 +81,15 @@ def _sections(unit: Unit, config: CurationConfig) -> Pieces:
         if isinstance(piece, Rejection):
             yield piece
         else:
-            yield from split_sections(_normalized(piece), config.max_document_characters)
+            document = _repaired(piece) if config.reading.repair_encoding else piece
+            yield from split_sections(_normalized(document), config.max_document_characters)
+
+
+def _repaired(document: Document) -> Document:
+    text, title = repair_encoding(document.text), repair_encoding(document.title)
+    if text == document.text:
+        return replace(document, title=title)
+    return replace(document, text=text, title=title, metadata={**document.metadata, **REPAIRED})
 
 
 def _normalized(document: Document) -> Document:

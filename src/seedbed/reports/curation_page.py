@@ -86,8 +86,10 @@ def _funnel(metrics: Mapping[str, Any]) -> Section:
     extras = [(f"Masked: {kind}", count) for kind, count in metrics["personal_data"].items()]
     if metrics["dropped_lines"]:
         extras.append(("Lines dropped from documents that stayed", metrics["dropped_lines"]))
+    if metrics["repaired"]:
+        extras.append(("Documents whose encoding was repaired", metrics["repaired"]))
     if extras:
-        blocks.append(Table("Taken out within documents", ("What", "Times"), extras))
+        blocks.append(Table("Changed within documents", ("What", "Times"), extras))
     first, last = funnel[0]["documents"], funnel[-1]["documents"]
     share = numbers.percent(last / max(first, 1))
     lead = f"Of {numbers.count(first, 'document')} {numbers.count(last)} went all the way ({share})."
