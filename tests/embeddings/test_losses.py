@@ -74,6 +74,87 @@ def test_distillation_from_a_cross_encoder(peers: Any) -> None:
     torch.testing.assert_close(losses.distillation(scores, teacher, temperature=2.0) / N, expected)
 
 
+class Given(nn.Module):
+    """A late-interaction model of a peer's loss that was given its vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skiplist: list[int] = []
+
+    def forward(self, features: dict[str, Any], task: str = "") -> dict[str, Any]:
+        return features
+
+
+def given(vectors: Tensor, mask: Tensor) -> dict[str, Any]:
+    ids = torch.ones(mask.shape, dtype=torch.int64)
+    return {"token_embeddings": vectors, "attention_mask": mask, "input_ids": ids}
+
+
+SINGLE = {"check_dtype": False, "rtol": 1e-5, "atol": 1e-6}  # their late interaction computes in float32
+
+
+def test_late_interaction_equals_sentence_transformers() -> None:
+    peers = pytest.importorskip("sentence_transformers.multi_vector_encoder.losses")
+    queries, columns = draws(N, 5, C), [draws(N, 6, C, seed=seed) for seed in range(1, 2 + P)]
+    query_mask = torch.arange(5) < torch.arange(1, N + 1).clamp(max=5)[:, None]
+    masks = [torch.arange(6) < torch.roll(torch.arange(N), seed).clamp(1, 6)[:, None] for seed in range(1 + P)]
+    sides = [given(queries, query_mask), *(given(*one) for one in zip(columns, masks, strict=True))]
+    texts, text_mask = torch.cat(columns), torch.cat(masks)
+    scores_NM = losses.maxsim(queries, texts, query_mask, text_mask)
+    expected = peers.MultiVectorMultipleNegativesRankingLoss(Given())(sides)
+    torch.testing.assert_close(losses.choice(scores_NM) / N, expected, **SINGLE)
+    scores_NP = torch.stack([scores_NM[torch.arange(N), torch.arange(N) + N * p] for p in range(1 + P)], dim=1)
+    teacher = draws(N, 1 + P, seed=9)
+    expected = peers.MultiVectorDistillKLDivLoss(Given(), temperature=2.0)(sides, teacher)
+    torch.testing.assert_close(losses.distillation(scores_NP, teacher, temperature=2.0) / N, expected, **SINGLE)
+    expected = peers.MultiVectorMarginMSELoss(Given())(sides, teacher)
+    ours = losses.margin_mse(scores_NP[:, 0], scores_NP[:, 1:], teacher[:, :1] - teacher[:, 1:])
+    torch.testing.assert_close(ours / (N * P), expected, **SINGLE)
+
+
+def test_late_interaction_equals_pylates(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pylate.scores")
+    cards = pytest.importorskip("sentence_transformers.sentence_transformer.model_card")
+    monkeypatch.setattr(cards, "generate_model_card", None, raising=False)  # PyLate 1.0 imports what has been renamed
+    peers = pytest.importorskip("pylate.losses")
+    # PyLate's losses normalise vectors, and count a masked token as one of product 0: here none is masked.
+    queries, texts = (torch.nn.functional.normalize(draws(n, t, C, seed=n), dim=-1) for n, t in ((N, 5), (2 * N, 6)))
+    sides = [given(one, torch.ones(one.shape[:2])) for one in (queries, texts[:N], texts[N:])]
+    scores = losses.maxsim(queries, texts)
+    torch.testing.assert_close(losses.choice(scores) / N, peers.Contrastive(Given())(sides))
+    teacher = draws(N, 2, seed=9)
+    own_N = torch.arange(N)
+    scores_NP = torch.stack((scores[own_N, 2 * own_N], scores[own_N, 2 * own_N + 1]), dim=1)
+    for spread in (False, True):
+        together = [sides[0], given(texts, torch.ones(texts.shape[:2]))]
+        expected = peers.Distillation(Given(), normalize_scores=spread)(together, teacher)
+        student_NP = losses.between_zero_and_one(scores_NP) if spread else scores_NP
+        torch.testing.assert_close(losses.distillation(student_NP, teacher) / N, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_a_guide_unmasks_false_negatives_as_in_sentence_transformers(peers: Any) -> None:
+    tokenizers = pytest.importorskip("transformers").PreTrainedTokenizerBase
+
+    class Model(Given):
+        tokenizer, max_seq_length = tokenizers(), 8
+
+        def __init__(self, sides: list[Tensor]) -> None:
+            super().__init__()
+            self.sides = sides
+
+        def forward(self, features: dict[str, Any], task: str = "") -> dict[str, Any]:
+            return {"sentence_embedding": self.sides[features["side"]]}
+
+    vectors, guide = ([draws(N, C, seed=seed + one) for one in range(2)] for seed in (0, 5))
+    Model.tokenizer.get_vocab = dict  # type: ignore[method-assign]
+    options = {"contrast_anchors": False, "contrast_positives": False}
+    loss = peers.GISTEmbedLoss(Model(vectors), Model(guide), temperature=0.05, margin=0.1, **options)
+    features = [{"side": side, "input_ids": torch.ones(N, 1, dtype=torch.int64)} for side in range(2)]
+    masked = losses.false_negatives(*guide, margin=0.1)
+    assert 0 < int(masked.sum()) < N * N
+    torch.testing.assert_close(losses.info_nce(*vectors, false_negatives_NM=masked) / N, loss(features, torch.ones(N)))
+
+
 def test_a_guide_unmasks_false_negatives() -> None:
     queries, texts = draws(N, C), draws(N, C, seed=1)
     texts[4] = queries[2] + 0.01 * texts[4]  # answers query 2 better than its own text does

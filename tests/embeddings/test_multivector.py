@@ -13,8 +13,8 @@ import torch
 
 from seedbed.core.errors import ConfigError, FormatError
 from seedbed.embeddings import MultiVectorEncoder, SentenceEncoder, TruncationWarning
+from seedbed.embeddings.late_interaction import LateInteractionConfig
 from seedbed.embeddings.losses import maxsim
-from seedbed.embeddings.multivector import LateInteractionConfig
 from seedbed.embeddings.token_pooling import pool_tokens
 from seedbed.indexes import MultiVectorIndex
 
@@ -40,7 +40,11 @@ def test_sentence_transformers_gives_equal_vectors(tmp_path: Path, minilm: Sente
         documents, queries = ours.encode_documents(TEXTS), ours.encode_queries(TEXTS)
         again = MultiVectorEncoder.load(tmp_path)
         np.testing.assert_array_equal(again.encode_documents(TEXTS).values, documents.values)
-    assert again.config == config
+        peer.save_pretrained(str(tmp_path / "theirs"))  # in its own layout
+        theirs = MultiVectorEncoder.load(tmp_path / "theirs")
+        np.testing.assert_array_equal(theirs.encode_documents(TEXTS).values, documents.values)
+        np.testing.assert_array_equal(theirs.encode_queries(TEXTS).values, queries.values)
+    assert again.config == theirs.config == config
     assert again.fingerprint == ours.fingerprint
     for row, theirs in zip(documents, peer.encode_document(TEXTS), strict=True):
         np.testing.assert_allclose(row, theirs, atol=2e-5)

@@ -43,6 +43,10 @@ def test_sentence_transformers_opens_it_with_equal_vectors(tmp_path, encoder, to
         np.testing.assert_allclose(ours.encode(TEXTS), peer.encode(TEXTS), atol=1e-5)
         again = SentenceEncoder.load(tmp_path)
         np.testing.assert_array_equal(again.encode(TEXTS), ours.encode(TEXTS))
+        peer.save_pretrained(str(tmp_path / "theirs"))  # since its version 6 with other keys
+        theirs = SentenceEncoder.load(tmp_path / "theirs")
+        np.testing.assert_array_equal(theirs.encode(TEXTS), ours.encode(TEXTS))
+    assert (theirs.pooling, theirs.normalize, theirs.max_length) == (pooling, normalize, 48)
     assert (again.pooling, again.normalize, again.max_length) == (pooling, normalize, 48)
     assert again.fingerprint == ours.fingerprint
 
@@ -93,6 +97,13 @@ def test_a_decoder_is_an_encoder_and_prompts_stand_before_texts(tmp_path, tokeni
         np.testing.assert_allclose(ours.encode(texts), peer.encode(texts), atol=1e-5)
         expected = peer.encode(texts, prompt_name="query")
         np.testing.assert_allclose(again.encode(texts, prompt="query"), expected, atol=1e-5)
+        peer.default_prompt_name = "query"
+        peer.save_pretrained(str(tmp_path / "theirs"))
+        theirs = SentenceEncoder.load(tmp_path / "theirs")
+        np.testing.assert_allclose(theirs.encode(texts), peer.encode(texts), atol=1e-5)
+        np.testing.assert_allclose(theirs.encode_queries(texts), peer.encode_query(texts), atol=1e-5)
+        np.testing.assert_allclose(theirs.encode_documents(texts), peer.encode_document(texts), atol=1e-5)
+    np.testing.assert_array_equal(theirs.encode(["x"], prompt=""), ours.encode(["x"]))
     np.testing.assert_array_equal(ours.encode(["find: x"]), ours.encode(["x"], prompt="query"))
     assert again.fingerprint == ours.fingerprint
     with pytest.raises(ConfigError, match=r"no prompt 'title' \(it has: query, document\)"):
@@ -149,6 +160,10 @@ def test_damaged_directories(tmp_path, encoder, tokenizer):
     pooling.write_text(json.dumps({**content, "pooling_mode_max_tokens": True}))
     with pytest.raises(FormatError, match="pooling"):
         SentenceEncoder.load(tmp_path)
+    for named in ("max", ["mean", "cls"]):
+        pooling.write_text(json.dumps({"pooling_mode": named}))
+        with pytest.raises(FormatError, match="pooling"):
+            SentenceEncoder.load(tmp_path)
     pooling.unlink()
     with pytest.raises(FormatError, match="1_Pooling"):
         SentenceEncoder.load(tmp_path)

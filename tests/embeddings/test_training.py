@@ -128,6 +128,38 @@ def test_late_interaction_equals_sentence_transformers_contrast_and_distillation
     torch.testing.assert_close(value / count, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_losses_of_a_cross_encoder_equal_sentence_transformers(tmp_path: Path, words: Tokenizer) -> None:
+    package = pytest.importorskip("sentence_transformers")
+    peers = pytest.importorskip("sentence_transformers.cross_encoder.losses")
+    one, rows = encoder("cross-encoder", words), [row for row in examples(scores=True) if len(row.texts) > 1]
+    one.activation = "identity"
+    one.save(tmp_path)
+    peer = package.CrossEncoder(str(tmp_path), device="cpu")
+
+    def ours(name: str, given: list[Example]) -> float:
+        objective = PairScoring(one, given, LossConfig(loss=name))
+        value, count, _ = objective.loss(one.model, np.arange(len(given)))
+        return float(value.detach() / count)
+
+    queries, texts = [row.query for row in rows], [list(row.texts) for row in rows]
+    teacher = [torch.tensor(row.scores) for row in rows]
+    pairs = [[row.query for row in rows for _ in row.texts], [text for row in rows for text in row.texts]]
+    labels = torch.tensor([1.0 if place == 0 else 0.0 for row in rows for place in range(len(row.texts))])
+    plain = [Example(row.query, row.texts) for row in rows]
+    assert ours("bce", plain) == pytest.approx(float(peers.BinaryCrossEntropyLoss(peer)(pairs, labels)), rel=1e-5)
+    ranked = peers.MultipleNegativesRankingLoss(peer, scale=1.0, activation_fn=nn.Identity())
+    each = [float(ranked([[row.query], *([text] for text in row.texts)], labels)) for row in rows]
+    assert ours("ranking", plain) == pytest.approx(np.mean(each), rel=1e-5)
+    two = [Example(row.query, row.texts[:2], row.scores[:2] if row.scores else None) for row in rows]
+    inputs = [queries, *([row.texts[place] for row in two] for place in range(2))]
+    margins = peers.MarginMSELoss(peer)(inputs, [one[:2] for one in teacher])
+    assert ours("margin-mse", two) == pytest.approx(float(margins), rel=1e-5)
+    # Cross-entropy with the teacher is the divergence from it and the teacher's own entropy.
+    entropy = torch.stack([torch.distributions.Categorical(logits=one[:2]).entropy() for one in teacher]).mean()
+    crossed = peers.ListNetLoss(peer)([queries, [one[:2] for one in texts]], [one[:2] for one in teacher])
+    assert ours("kl", two) == pytest.approx(float(crossed - entropy), rel=1e-4)
+
+
 def test_losses_of_a_cross_encoder_equal_their_formulas(words: Tokenizer) -> None:
     one, rows = encoder("cross-encoder", words), examples(scores=True)
     rows = [row for row in rows if len(row.texts) > 1]

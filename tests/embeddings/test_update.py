@@ -16,7 +16,7 @@ from seedbed.core.errors import ArtifactError, ConfigError, DataError
 from seedbed.embeddings import MultiVectorEncoder, SentenceEncoder, SparseEncoder, update
 from seedbed.embeddings.fusion import FusionConfig
 from seedbed.embeddings.indexing import Encoders, IndexConfig
-from seedbed.embeddings.multivector import LateInteractionConfig
+from seedbed.embeddings.late_interaction import LateInteractionConfig
 from seedbed.embeddings.rerank import MaxSimReranker
 from seedbed.embeddings.search import Searcher
 from seedbed.embeddings.update import update_index

@@ -9,19 +9,20 @@ import torch
 from seedbed.core.errors import DataError
 from seedbed.embeddings import SentenceEncoder
 from seedbed.evaluation import encoder_limits
+from seedbed.evaluation.encoder_kinds import KINDS, TRANSFORMER, WORDS, Reading, sized
 from seedbed.evaluation.encoder_limits import (
     free_vectors,
-    known_items,
     limit_collection,
     measures,
     spaces,
     study_encoder,
     told_apart,
 )
+from seedbed.evaluation.known_items import known_items
 from seedbed.indexes import BM25Index
 from seedbed.models import Encoder, ModelConfig
 from seedbed.reports.encoder_page import write_encoder_study
-from seedbed.tokenizers import train_bpe
+from seedbed.tokenizers import train_bpe, train_wordpiece
 
 TOPICS = ["csv", "json", "http", "zip", "email", "queue", "socket", "thread"]
 
@@ -83,14 +84,31 @@ def test_comparisons_of_unit_vectors_agree_and_centring_centres():
         known_items(documents()[:5], 1000, 300)
 
 
+def test_kinds_of_encoders_are_of_one_size_and_read_no_padding():
+    texts = [row["text"] for row in documents()]
+    tokenizer = train_wordpiece(texts, 300, threads=1)
+    sizes, orders = {}, {}
+    for kind in KINDS:
+        reading = Reading(sized(kind, tokenizer, texts, 0), tokenizer)
+        sizes[kind] = sum(parameter.numel() for parameter in reading.module.parameters())
+        together = reading.encode([texts[0], "csv reads things", texts[1], "things reads csv"])
+        np.testing.assert_allclose(together[1], reading.encode(["csv reads things"])[0], atol=1e-5)
+        orders[kind] = float(np.abs(together[1] - together[3]).max())
+        assert np.abs(together[0] - together[2]).max() > 1e-5
+    assert all(abs(sizes[kind] / sizes[TRANSFORMER] - 1) < 0.02 for kind in KINDS if kind != WORDS)
+    assert orders.pop(WORDS) < 1e-6
+    assert min(orders[kind] for kind in KINDS[1:3]) > 1e-6  # of a transformer, positions start at zero
+
+
 def test_a_study_and_its_page(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(encoder_limits, "FREE_WIDTHS", (2, 16))
-    study = study_encoder(encoder, documents(), most=40, queries=25, limit=limit_collection(10))
+    study = study_encoder(encoder, documents(), most=40, queries=25, limit=limit_collection(10), kind_steps=2)
     assert study.documents == 40
     assert [row["tokens"] for row in study.limits] == [16, 32, 64, 96]
     assert study.limits[0]["cut"] == 1.0
     assert {row["kind"] for row in study.words} >= {"rare words"}
     assert all(row["recall"] == 1.0 for row in study.words if row["way"] == "BM25")
+    assert [row["kind"] for row in study.kinds] == list(KINDS)
     by_size = {(row["pooling"], row["bits"]): row["bytes"] for row in study.storage}
     assert by_size[1, 16] > by_size[2, 16] > by_size[4, 16]
     write_encoder_study(study, tmp_path)

@@ -79,9 +79,13 @@ def measure(
     ] = None,
     documents: Annotated[int, typer.Option(min=20, help="Documents that are searched, at most.")] = 1000,
     queries: Annotated[int, typer.Option(min=20, help="Queries that are asked, at most.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Of samples and fitted vectors.")] = 0,
+    kind_steps: Annotated[
+        int, typer.Option(min=0, help="Steps that small encoders of each kind are trained on the text; 0: none are.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of samples, fitted vectors and trained encoders.")] = 0,
 ) -> None:  # fmt: skip
-    """Measure what an encoder's vectors cannot do on your text: space, token limit, rare words, sets, storage."""
+    """Measure what an encoder's vectors cannot do on your text: space, token limit, rare words, sets, storage; and what
+    recurrence, attention and transformers of one size learn from it."""
     from ..curation.blobs import ReadingConfig
     from ..curation.documents import Document, row_of_document
     from ..curation.sources import read_sources
@@ -95,7 +99,7 @@ def measure(
     model = SentenceEncoder.load(encoder)
     result = study_encoder(
         model, rows, limit=None if limit is None else read_beir(limit), name=encoder.resolve().name, most=documents,
-        queries=queries, seed=seed, say=lambda text: show(f"  {text}", style="dim"),
+        queries=queries, kind_steps=kind_steps, seed=seed, say=lambda text: show(f"  {text}", style="dim"),
     )  # fmt: skip
     _show_study(result)
     if out is not None:
@@ -115,6 +119,7 @@ def _show_study(result: EncoderStudy) -> None:
         ("Sets of documents", result.sets),
         ("Fitted vectors", result.free),
         ("Late interaction", result.storage),
+        ("Kinds of encoders, of one size and trained alike", result.kinds),
     ):
         if rows:
             table(

@@ -81,7 +81,7 @@ def build_search_index(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # counted in the metrics
         start = time.perf_counter()
-        vectors = encoder.encode([passage.searchable for passage in passages], normalize=True)
+        vectors = encoder.encode_documents([passage.searchable for passage in passages], normalize=True)
         workspace.measurements["passages_per_second"] = len(passages) / (time.perf_counter() - start)
     bm25, dense = new_indexes(config, encoder.dim)
     bm25.add([passage.searchable for passage in passages])

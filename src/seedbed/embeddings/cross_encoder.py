@@ -190,11 +190,9 @@ class CrossEncoder:
         if not isinstance(model, EncoderClassifier) or model.labels != 1:
             raise FormatError("its model does not give one score for a pair of texts", where=directory)
         tokenizer = read_tokenizer(directory, tokenizer)
-        length = read_length(directory) if (directory / LENGTH).exists() else None
-        length = length or tokenizer.roles.model_max_length
         context = model.config.context_length
+        length = min(read_length(directory, tokenizer, context), context)
         segments = _reads_segments(directory)
-        length = min(length or context, context)
         return cls(model, tokenizer, length, activation=activation, segments=segments, weights=weights)
 
 

@@ -69,7 +69,7 @@ def open_held_out(index: Path, corpus: Path, split: str, encoder: SentenceEncode
         texts = [passage.searchable for passage in fresh]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TruncationWarning)
-            vectors = encoder.encode(texts, normalize=True)
+            vectors = encoder.encode_documents(texts, normalize=True)
         searcher.bm25.remove(gone)
         searcher.bm25.add(texts, numbers)
         searcher.dense.remove(gone)

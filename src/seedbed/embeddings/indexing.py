@@ -95,7 +95,7 @@ class Encoders:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TruncationWarning)
             if self.dense:
-                indexes["dense"].add(self.dense.encode(texts, normalize=True), numbers)
+                indexes["dense"].add(self.dense.encode_documents(texts, normalize=True), numbers)
             if self.sparse:
                 indexes["sparse"].add(self.sparse.encode(texts), numbers)
             if self.multivector:

@@ -58,10 +58,13 @@ def read_modules(directory: Path, supported: Sequence[Sequence[str]]) -> tuple[l
     return kinds, [directory / folder for folder in folders]
 
 
-def read_length(directory: Path) -> int | None:
-    """Tokens that the encoder reads; None: as many as its model does."""
-    length = read_json(directory / LENGTH).get("max_seq_length")
-    if length is not None and (not isinstance(length, int) or length < 1):
+def read_length(directory: Path, tokenizer: Any, context: int) -> int:
+    """Tokens that the encoder reads: `max_seq_length`; where that is not said (sentence-transformers from 6 on), the
+    tokenizer's own limit, within the model's context."""
+    length = read_json(directory / LENGTH).get("max_seq_length") if (directory / LENGTH).exists() else None
+    if length is None:
+        return min(tokenizer.roles.model_max_length or context, context)
+    if not isinstance(length, int) or length < 1:
         raise FormatError("max_seq_length is no length", where=directory / LENGTH)
     return length
 

@@ -100,6 +100,12 @@ def distillation(student_NM: Tensor, teacher_NM: Tensor, *, temperature: float =
     return divergence * temperature**2
 
 
+def between_zero_and_one(scores_NM: Tensor) -> Tensor:
+    """Each query's scores from 0 for its least to 1 for its largest, as PyLate distils sums of many products."""
+    least, most = scores_NM.amin(dim=-1, keepdim=True), scores_NM.amax(dim=-1, keepdim=True)
+    return (scores_NM - least) / (most - least + 1e-8)
+
+
 def matryoshka(
     loss: Callable[..., Tensor],
     vectors: Sequence[Tensor],

@@ -52,7 +52,8 @@ def mine(
     if encoder is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TruncationWarning)
-            queries, texts = (encoder.encode(one, normalize=True) for one in (questions.queries, questions.texts))
+            queries = encoder.encode_queries(questions.queries, normalize=True)
+            texts = encoder.encode_documents(questions.texts, normalize=True)
     if config.index == "dense" and encoder is not None:
         flat = FlatIndex(encoder.dim, "cosine")
         flat.add(texts)

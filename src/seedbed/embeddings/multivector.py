@@ -5,7 +5,6 @@ B texts, T tokens, C model width, D width of the vectors.
 
 from __future__ import annotations
 
-import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +17,6 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..core.artifacts import write_atomically
-from ..core.config import Config, build
 from ..core.errors import ConfigError, DataError, FormatError, disk_errors
 from ..core.json_files import read_json
 from ..core.ragged import Ragged
@@ -26,29 +24,12 @@ from ..core.randomness import torch_generator
 from ..models import Encoder, load_model
 from ..models.weight_files import read_safetensors
 from .compute import batches_of_like_lengths, run_batches, with_weights
-from .layout import ABOUT, read_modules, read_tokenizer, write_layout
+from .late_interaction import LateInteractionConfig, read_config
+from .layout import ABOUT, read_tokenizer, write_layout
 from .sentence import around, fingerprint, pad, tokenize, warn_of_truncation
 from .token_pooling import pool_tokens
 
 _DENSE, _LINEAR = "1_Dense", "linear.weight"
-
-
-class LateInteractionConfig(Config):
-    """How texts become vectors; the names are PyLate's.
-
-    query_prefix, document_prefix: tokens behind what stands in front of every text; null or unknown to the tokenizer:
-        none. query_length, document_length: tokens that are read. do_query_expansion: fill queries up with mask tokens
-        (without them: end tokens), whose vectors take part (query augmentation, section 3.2).
-        attend_to_expansion_tokens: other tokens see them. skiplist_words: tokens of documents that get no vector.
-    """
-
-    query_prefix: str | None = "[unused0]"
-    document_prefix: str | None = "[unused1]"
-    query_length: int = 32
-    document_length: int = 180
-    do_query_expansion: bool = True
-    attend_to_expansion_tokens: bool = False
-    skiplist_words: tuple[str, ...] = tuple(string.punctuation)
 
 
 class MultiVectorEncoder:
@@ -208,7 +189,7 @@ class MultiVectorEncoder:
 
     @classmethod
     def load(cls, directory: str | Path, tokenizer: Any = None, *, weights: str = "float32") -> Self:
-        """Open a directory in PyLate's layout.
+        """Open a directory in PyLate's layout or in that of sentence-transformers' MultiVectorEncoder.
 
         Args:
             weights: see `MultiVectorEncoder`.
@@ -217,7 +198,11 @@ class MultiVectorEncoder:
             FormatError: files are missing or damaged, or ask for what is not computed here.
         """
         directory = Path(directory)
-        folder = read_modules(directory, [("Transformer", "Dense")])[1][1]
+        model = load_model(directory)
+        if not isinstance(model, Encoder):
+            raise FormatError("its model is no bidirectional encoder", where=directory)
+        tokenizer = read_tokenizer(directory, tokenizer)
+        config, folder = read_config(directory, tokenizer, model.config.context_length)
         about = read_json(folder / "config.json")
         activation = str(about.get("activation_function", "Identity")).rpartition(".")[2]
         if about.get("bias") or activation != "Identity":
@@ -225,13 +210,7 @@ class MultiVectorEncoder:
         tensors = read_safetensors(folder / "model.safetensors")
         if set(tensors) != {_LINEAR} or tensors[_LINEAR].dim() != 2:
             raise FormatError(f"it does not hold the one matrix '{_LINEAR}'", where=folder)
-        settings = read_json(directory / ABOUT)
-        known = {name: settings[name] for name in LateInteractionConfig.model_fields if name in settings}
-        config = build(LateInteractionConfig, known, where=directory / ABOUT)
-        model = load_model(directory)
-        if not isinstance(model, Encoder):
-            raise FormatError("its model is no bidirectional encoder", where=directory)
-        return cls(model, read_tokenizer(directory, tokenizer), tensors[_LINEAR].float(), config, weights=weights)
+        return cls(model, tokenizer, tensors[_LINEAR].float(), config, weights=weights)
 
     def _id(self, token: str | None) -> int | None:
         number: int | None = None if token is None else self.tokenizer.token_to_id(token)

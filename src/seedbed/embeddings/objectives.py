@@ -53,6 +53,7 @@ class LossConfig(Config):
     )
     temperature: float | None = Field(None, gt=0, description="divides scores; left out, 0.05 for cosines, else 1")
     symmetric: bool = Field(False, description="ranking: also let each text choose among the queries")
+    spread: bool = Field(False, description="kl: bring a query's scores between 0 and 1 first, as PyLate does")
     margin: float = Field(5.0, gt=0, description="triplet: how much farther the wrong text must be")
     matryoshka: tuple[int, ...] = Field((), description="bi-encoder: also learn from so many first components alone")
     flops_queries: float = Field(5e-3, ge=0, description="sparse: weight of the FLOPS regulariser on queries")
@@ -183,7 +184,7 @@ class Ranking:
             return losses.choice(scores_NM / self._temperature, self._config.symmetric, excluded_NM)
         teacher_NP = self._questions.scores(batch, own_NP.shape[1]).to(queries.device)
         student_NP = scores_NM.gather(1, own_NP)
-        return _distilled(self._loss, student_NP, teacher_NP, self._temperature)
+        return _distilled(self._config, self._loss, student_NP, teacher_NP, self._temperature)
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self._step}
@@ -220,7 +221,7 @@ class PairScoring:
             return F.cross_entropy(logits_NP / temperature, right_N, reduction="sum"), count, {}
         width = min(counts)
         logits_NP, labels_NP = (_rows(one, counts, 0.0)[:, :width] for one in (logits, labels))
-        return _distilled(self._loss, logits_NP, labels_NP, self._config.temperature or 1.0), count, {}
+        return _distilled(self._config, self._loss, logits_NP, labels_NP, self._config.temperature or 1.0), count, {}
 
     def _logits(self, pairs: Sequence[tuple[str, str]]) -> Tensor:
         cut = self._encoder.truncated
@@ -254,8 +255,11 @@ def chosen_loss(asked: LossName, form: Form, known: Mapping[Form, tuple[LossName
     return asked
 
 
-def _distilled(loss: LossName, student_NP: Tensor, teacher_NP: Tensor, temperature: float) -> Tensor:
+def _distilled(
+    config: LossConfig, loss: LossName, student_NP: Tensor, teacher_NP: Tensor, temperature: float
+) -> Tensor:
     if loss == "kl":
+        student_NP = losses.between_zero_and_one(student_NP) if config.spread else student_NP
         return losses.distillation(student_NP / temperature, teacher_NP)
     wrong = losses.margin_mse(student_NP[:, 0], student_NP[:, 1:], teacher_NP[:, :1] - teacher_NP[:, 1:])
     return wrong / (student_NP.shape[1] - 1)

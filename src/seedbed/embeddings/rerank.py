@@ -101,7 +101,8 @@ def token_vectors(encoder: SentenceEncoder) -> MultiVectorEncoder:
     import torch
 
     from ..models import Encoder
-    from .multivector import LateInteractionConfig, MultiVectorEncoder
+    from .late_interaction import LateInteractionConfig
+    from .multivector import MultiVectorEncoder
 
     if not isinstance(encoder.model, Encoder):
         raise ConfigError("late interaction by an encoder's own tokens needs a bidirectional encoder")

@@ -252,7 +252,9 @@ class Searcher:
         asked = list(queries)
         if mode == "dense":
             dense, encoder = self._pair(mode, self.dense, self.encoder)
-            return dense.search(encoder.encode(asked, normalize=True), k, ef=max(self.settings.ef, k), filter=allowed)
+            return dense.search(
+                encoder.encode_queries(asked, normalize=True), k, ef=max(self.settings.ef, k), filter=allowed
+            )
         if mode == "sparse":
             sparse, sparse_encoder = self._pair(mode, self.sparse, self.sparse_encoder)
             return sparse.search(sparse_encoder.encode(asked), k, filter=allowed)

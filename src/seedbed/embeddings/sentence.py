@@ -24,9 +24,11 @@ from .layout import ABOUT, checked_length, read_length, read_modules, read_token
 from .pooling import Pooling, check_pooling, pool
 
 _POOLING_KEYS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "last": "pooling_mode_lasttoken"}
+_POOLING_NAMES = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # sentence-transformers from 6 on
 _OTHER_POOLINGS = ("pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
 _POOLING = "1_Pooling"
 _MODULES = ("Transformer", "Pooling", "Normalize")
+_QUERY_PROMPTS, _DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")
 
 
 class TruncationWarning(UserWarning):
@@ -45,7 +47,8 @@ class SentenceEncoder:
         max_length: tokens that are read; what is longer is cut, counted in `truncated` and warned about.
         pooling: "mean" | "cls" | "last".
         normalize: whether vectors have length 1 unless a call says otherwise.
-        prompts: by name, what some encoders want before a text ("query", "document", ...).
+        prompts: by name, what some encoders want before a text ("query", "document", ...), as instructions.
+        default_prompt: name of the one that stands before texts unless a call says otherwise.
         weights: "float32", "bfloat16" or "int8", of `encoding_model`, which reads texts; `model` stays as it is and is
             what is saved. int8 is for CPUs, and with it vectors have a cosine of about 0.9996 with those of float32.
     """
@@ -59,12 +62,15 @@ class SentenceEncoder:
         pooling: str = "mean",
         normalize: bool = True,
         prompts: Mapping[str, str] | None = None,
+        default_prompt: str | None = None,
         weights: str = "float32",
     ) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.max_length = checked_length(model.config, tokenizer, max_length)
         self.pooling: Pooling = check_pooling(pooling)
         self.normalize, self.prompts, self.weights = normalize, dict(prompts or {}), weights
+        self.default_prompt = default_prompt
+        self._prompt(default_prompt)
         self.encoding_model = with_weights(self.model, weights)
         self.truncated = 0
 
@@ -80,6 +86,7 @@ class SentenceEncoder:
     def fingerprint(self) -> str:
         """sha256 of all that decides a vector: weights, tokenizer, length, pooling, normalisation, prompts."""
         settings = [self.tokenizer.fingerprint, self.max_length, self.pooling, self.normalize, self.prompts]
+        settings += [] if self.default_prompt is None else [self.default_prompt]
         return fingerprint(settings, self.model.state_dict())
 
     @overload
@@ -121,7 +128,7 @@ class SentenceEncoder:
         Warns (TruncationWarning) when texts were cut; `truncated` counts them over all calls.
 
         Args:
-            prompt: name of one of `prompts`, put before every text.
+            prompt: name of one of `prompts`, put before every text; None: the default one; "": none.
             dim: keep the first so many components, normalised anew: for encoders trained so (Matryoshka).
             precision: "float32"; "int8", components times 127 of vectors of length 1; "binary", their signs, eight to a
                 byte, the first in the highest bit: uint8 (n, dim / 8).
@@ -129,7 +136,7 @@ class SentenceEncoder:
         """
         listed = [texts] if isinstance(texts, str) else list(texts)
         dim = self._check(dim, precision)
-        tokens = self.tokenize([self._prompt(prompt) + text if isinstance(text, str) else text for text in listed])
+        tokens = self.tokenize(self.prompted(listed, prompt))
         normalize = (self.normalize if normalize is None else normalize) or precision != "float32"
         vectors = np.zeros((len(listed), dim), dtype=np.float32)
 
@@ -145,6 +152,24 @@ class SentenceEncoder:
             return np.rint(vectors * 127).astype(np.int8)
         return np.packbits(vectors > 0, axis=1) if precision == "binary" else vectors
 
+    def encode_queries(self, texts: Sequence[str] | str, normalize: bool | None = None) -> npt.NDArray[np.float32]:
+        """`encode` with the prompt of queries, where the encoder has one."""
+        return self.encode(texts, normalize, prompt=self.prompt_of(True))
+
+    def encode_documents(self, texts: Sequence[str] | str, normalize: bool | None = None) -> npt.NDArray[np.float32]:
+        """`encode` with the prompt of what is searched, where the encoder has one."""
+        return self.encode(texts, normalize, prompt=self.prompt_of(False))
+
+    def prompt_of(self, query: bool) -> str | None:
+        """Name of the prompt of queries, or of what is searched."""
+        names = _QUERY_PROMPTS if query else _DOCUMENT_PROMPTS
+        return next((name for name in names if name in self.prompts), None)
+
+    def prompted(self, texts: Sequence[str], prompt: str | None = None) -> list[str]:
+        """Texts behind a prompt, by its name as in `encode`."""
+        before = self._prompt(prompt)
+        return [before + text if isinstance(text, str) else text for text in texts]
+
     def _check(self, dim: int | None, precision: str) -> int:
         dim = self.dim if dim is None else dim
         if not 1 <= dim <= self.dim:
@@ -156,7 +181,8 @@ class SentenceEncoder:
         return dim
 
     def _prompt(self, name: str | None) -> str:
-        if name is None:
+        name = self.default_prompt if name is None else name
+        if not name:
             return ""
         if name not in self.prompts:
             known = ", ".join(self.prompts) or "none"
@@ -181,7 +207,7 @@ class SentenceEncoder:
             ABOUT: {
                 "model_type": "SentenceTransformer",
                 "prompts": self.prompts,
-                "default_prompt_name": None,
+                "default_prompt_name": self.default_prompt,
                 "similarity_fn_name": "cosine",
             },
             f"{_POOLING}/config.json": {
@@ -207,12 +233,7 @@ class SentenceEncoder:
         """
         directory = Path(directory)
         kinds, folders = read_modules(directory, [_MODULES, _MODULES[:2]])
-        settings = read_json(folders[1] / "config.json")
-        chosen = [name for name, key in _POOLING_KEYS.items() if settings.get(key)]
-        if len(chosen) != 1 or any(settings.get(key) for key in _OTHER_POOLINGS):
-            raise FormatError("its pooling is not one of mean, cls, last", where=folders[1] / "config.json")
-        if not settings.get("include_prompt", True):
-            raise FormatError("its pooling leaves prompts out", where=folders[1] / "config.json")
+        pooling = _read_pooling(folders[1] / "config.json")
         model = load_model(directory)
         if not isinstance(model, Encoder | Decoder):
             raise FormatError("its model gives no hidden states of one text", where=directory)
@@ -220,15 +241,35 @@ class SentenceEncoder:
         prompts = about.get("prompts") or {}
         if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
             raise FormatError("its prompts are not texts by name", where=directory / ABOUT)
+        default = about.get("default_prompt_name")
+        if default is not None and default not in prompts:
+            raise FormatError("its default prompt is none of its prompts", where=directory / ABOUT)
+        tokenizer = read_tokenizer(directory, tokenizer)
         return cls(
             model,
-            read_tokenizer(directory, tokenizer),
-            read_length(directory),
-            pooling=chosen[0],
+            tokenizer,
+            read_length(directory, tokenizer, model.config.context_length),
+            pooling=pooling,
             normalize=len(kinds) == len(_MODULES),
             prompts=prompts,
+            default_prompt=default,
             weights=weights,
         )
+
+
+def _read_pooling(path: Path) -> str:
+    settings = read_json(path)
+    if "pooling_mode" in settings:
+        named = settings["pooling_mode"]
+        chosen = [_POOLING_NAMES[named]] if isinstance(named, str) and named in _POOLING_NAMES else []
+    else:
+        chosen = [name for name, key in _POOLING_KEYS.items() if settings.get(key)]
+        chosen = [] if any(settings.get(key) for key in _OTHER_POOLINGS) else chosen
+    if len(chosen) != 1:
+        raise FormatError("its pooling is not one of mean, cls, last", where=path)
+    if not settings.get("include_prompt", True):
+        raise FormatError("its pooling leaves prompts out", where=path)
+    return chosen[0]
 
 
 def fingerprint(settings: Sequence[Any], tensors: Mapping[str, Tensor]) -> str:

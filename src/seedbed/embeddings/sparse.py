@@ -163,4 +163,5 @@ class SparseEncoder:
         if not isinstance(model, MaskedLanguageModel):
             raise FormatError("its model does not predict masked tokens", where=directory)
         tokenizer = read_tokenizer(directory, tokenizer)
-        return cls(model, tokenizer, read_length(directory), pooling=pooling)
+        length = read_length(directory, tokenizer, model.config.context_length)
+        return cls(model, tokenizer, length, pooling=pooling)

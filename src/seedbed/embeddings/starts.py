@@ -16,8 +16,9 @@ from ..core.randomness import torch_generator
 from ..models import Decoder, Encoder, EncoderClassifier, MaskedLanguageModel, ModelConfig, load_model
 from .cross_encoder import CrossEncoder
 from .initial import cooccurrence_vectors
+from .late_interaction import CHAINS, LateInteractionConfig
 from .layout import LISTING
-from .multivector import LateInteractionConfig, MultiVectorEncoder
+from .multivector import MultiVectorEncoder
 from .sentence import SentenceEncoder
 from .sparse import SparseEncoder
 
@@ -30,6 +31,9 @@ _OWN: dict[Kind, Any] = {
     "sparse": SparseEncoder,
     "multi-vector": MultiVectorEncoder,
 }
+
+
+_LAST = {"bi-encoder": ("Pooling", "Normalize"), "sparse": ("SpladePooling",)}
 
 
 class EncoderShape(Config):
@@ -86,9 +90,10 @@ def open_start(kind: Kind, directory: Path, *, max_length: int, dim: int, seed: 
 def _is_own(kind: Kind, directory: Path) -> bool:
     from ..core.json_files import read_json
 
-    kinds = [str(one.get("type", "")).rpartition(".")[2] for one in read_json(directory / LISTING, list)]
-    last = {"bi-encoder": ("Pooling", "Normalize"), "sparse": ("SpladePooling",), "multi-vector": ("Dense",)}
-    return bool(kinds) and kinds[-1] in last[kind]
+    kinds = tuple(str(one.get("type", "")).rpartition(".")[2] for one in read_json(directory / LISTING, list))
+    if kind == "multi-vector":
+        return kinds in CHAINS
+    return bool(kinds) and kinds not in CHAINS and kinds[-1] in _LAST[kind]
 
 
 def on_encoder(kind: Kind, model: Encoder, tokenizer: Any, *, max_length: int, dim: int, seed: int) -> AnyEncoder:

@@ -56,7 +56,8 @@ class DenseStudent:
         self.module: nn.Module = encoder.model
 
     def tokenize(self, texts: Sequence[str], query: bool, length: int) -> list[Rows]:
-        return tokenize(self._encoder.tokenizer, texts, min(length, self._encoder.max_length))[0]
+        read = self._encoder.prompted(texts, self._encoder.prompt_of(query))
+        return tokenize(self._encoder.tokenizer, read, min(length, self._encoder.max_length))[0]
 
     def represent(self, rows: Sequence[Rows], query: bool) -> Tensor:
         return embed(self.module, *pad(rows, self._encoder.device), self._encoder.pooling)

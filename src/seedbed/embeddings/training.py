@@ -177,5 +177,6 @@ def _guide(encoder: SentenceEncoder, examples: Sequence[Example]) -> tuple[Tenso
     show(f"the guide reads {len(questions.queries) + len(questions.texts):,} texts")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)
-        sides = [encoder.encode(texts, normalize=True) for texts in (questions.queries, questions.texts)]
-    return torch.from_numpy(sides[0]), torch.from_numpy(sides[1])
+        queries = encoder.encode_queries(questions.queries, normalize=True)
+        texts = encoder.encode_documents(questions.texts, normalize=True)
+    return torch.from_numpy(queries), torch.from_numpy(texts)

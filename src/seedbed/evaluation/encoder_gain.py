@@ -162,8 +162,8 @@ def rank(encoder: AnyEncoder, queries: Sequence[str], texts: Sequence[str], k: i
         warnings.simplefilter("ignore", TruncationWarning)
         if isinstance(encoder, SentenceEncoder):
             flat = FlatIndex(encoder.dim, "cosine")
-            flat.add(encoder.encode(list(texts), normalize=True))
-            return flat.search(encoder.encode(list(queries), normalize=True), k)[1]
+            flat.add(encoder.encode_documents(list(texts), normalize=True))
+            return flat.search(encoder.encode_queries(list(queries), normalize=True), k)[1]
         if isinstance(encoder, CrossEncoder):
             return _read_again(encoder, queries, texts, k)
         if isinstance(encoder, MultiVectorEncoder):

@@ -16,13 +16,10 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from ..core.errors import DataError
 from ..core.ragged import Ragged
 from ..core.randomness import numpy_generator, torch_generator
-from ..datasets.pairs import held_out_queries
 from ..embeddings import MultiVectorEncoder, SentenceEncoder, geometry
 from ..embeddings.fusion import fuse
 from ..embeddings.rerank import token_vectors
@@ -32,12 +29,13 @@ from ..indexes import BM25Index, FlatIndex, MultiVectorIndex, maxsim
 from ..indexes.base import Floats, Ids
 from ..models import Encoder
 from .collections import Collection
+from .encoder_kinds import compare_kinds
+from .known_items import K, KnownItems, known_items, nearest
 from .neighbourhoods import measure_neighbourhoods
-from .retrieval import mrr, per_query, recall
+from .retrieval import per_query, recall
 
 Table = list[dict[str, Any]]
 
-K = 10
 LIMITS = (16, 32, 64, 128, 256, 512)  # tokens
 WIDTHS = (4, 8, 16, 32, 64, 128, 256, 512, 768, 1024)  # dimensions that LIMIT is tried with
 FREE_WIDTHS = (2, 4, 6, 8, 12, 16, 32)
@@ -64,6 +62,7 @@ class EncoderStudy:
         dimensions.
     free: the share of vectors that are fitted to the answers themselves.
     storage: bytes and MRR@10 of late interaction, by bits and pooling.
+    kinds: encoders of several kinds, of one size and trained alike (`encoder_kinds`).
     """
 
     name: str
@@ -79,51 +78,10 @@ class EncoderStudy:
     sets: Table
     free: Table
     storage: Table
+    kinds: Table
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class KnownItems:
-    """Queries, and for each the place of the text that it was taken out of."""
-
-    queries: list[str]
-    texts: list[str]
-    answers: list[int]
-
-    def mrr(self, found: Ids) -> float:
-        return mrr(found, [[answer] for answer in self.answers], K)
-
-    def reciprocal_ranks(self, found: Ids) -> npt.NDArray[np.float64]:
-        """(q,) of which `mrr` is the mean: 1 / the rank of each query's text, 0 past the first ten."""
-        return per_query("mrr", found, [[answer] for answer in self.answers], K)
-
-    def found_by(self, encoder: SentenceEncoder) -> Ids:
-        """(q, ten) the texts that an encoder's vectors find."""
-        return _nearest(encoder.encode(self.texts), encoder.encode(self.queries), "cosine")
-
-
-def known_items(
-    documents: Sequence[Mapping[str, Any]], most: int, queries: int, seed: int = 0, *, fewest: int = 20
-) -> KnownItems:
-    """At most `most` documents, drawn at random; the openings of as many as `queries` are asked for.
-
-    Raises:
-        DataError: not even the `fewest` documents can be asked for.
-    """
-    drawn = numpy_generator(seed, "documents").permutation(len(documents))[:most]
-    chosen = [documents[place] for place in np.sort(drawn)]
-    pairs = held_out_queries(chosen)[:queries]
-    if len(pairs) < fewest:
-        raise DataError(
-            f"{len(pairs)} documents have an opening sentence of their own and more text",
-            hint=f"Give at least {fewest} documents of some sentences each.",
-        )
-    without = {pair.document: pair.text for pair in pairs}
-    places = {document["id"]: place for place, document in enumerate(chosen)}
-    texts = [without.get(document["id"], document["text"]) for document in chosen]
-    return KnownItems([pair.query for pair in pairs], texts, [places[pair.document] for pair in pairs])
 
 
 def study_encoder(
@@ -134,6 +92,7 @@ def study_encoder(
     name: str = "encoder",
     most: int = 1000,
     queries: int = 300,
+    kind_steps: int = 100,
     seed: int = 0,
     say: Callable[[str], None] = lambda text: None,
 ) -> EncoderStudy:
@@ -141,6 +100,7 @@ def study_encoder(
 
     Args:
         documents: with `id`, `title`, `source` and `text`.
+        kind_steps: that small encoders of each kind are trained on the documents; 0: none are.
         limit: the collection that sets of documents are told apart in; None for one made as LIMIT was.
         say: is told what comes next.
 
@@ -151,7 +111,8 @@ def study_encoder(
     limit = limit or limit_collection(seed=seed)
     with _cuts_are_counted():
         say("vectors of texts and queries")
-        held, asked = (encoder.encode(texts, normalize=False) for texts in (items.texts, items.queries))
+        held = encoder.encode_documents(items.texts, normalize=False)
+        asked = encoder.encode_queries(items.queries, normalize=False)
         say("texts cut short")
         limits = token_limits(encoder, items)
         say("rare words, numbers and names")
@@ -160,6 +121,8 @@ def study_encoder(
         sets = told_apart(encoder, limit)
         say("late interaction")
         storage = late_interaction_storage(encoder, items)
+    if kind_steps:
+        say("recurrence, attention and transformer at one size")
     return EncoderStudy(
         name=name,
         documents=len(items.texts),
@@ -174,6 +137,7 @@ def study_encoder(
         sets=sets,
         free=free_vectors(len(limit.documents), seed=seed),
         storage=storage,
+        kinds=compare_kinds(documents, steps=kind_steps, seed=seed) if kind_steps else [],
     )
 
 
@@ -207,7 +171,7 @@ def spaces(held: Floats, asked: Floats, items: KnownItems, *, seed: int = 0) -> 
             "hub_skewness": near["hub_skewness"],
             "anti_hubs": near["anti_hubs"],
             "intrinsic_dimension": near["intrinsic_dimension"],
-            "mrr": items.mrr(_nearest(texts, queries, "cosine")),
+            "mrr": items.mrr(nearest(texts, queries, "cosine")),
         })  # fmt: skip
     return table
 
@@ -215,12 +179,12 @@ def spaces(held: Floats, asked: Floats, items: KnownItems, *, seed: int = 0) -> 
 def measures(held: Floats, asked: Floats, items: KnownItems) -> Table:
     """Whether it matters how vectors are compared. Of unit vectors all three give the same order."""
     units = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (held, asked)]
-    by_cosine = _nearest(held, asked, "cosine")
+    by_cosine = nearest(held, asked, "cosine")
     table = []
     for vectors, (texts, queries) in (("as they come", (held, asked)), ("of length 1", units)):
         lengths = np.linalg.norm(texts, axis=1)
         for metric in ("cosine", "dot", "l2"):
-            found = _nearest(texts, queries, metric)
+            found = nearest(texts, queries, metric)
             table.append({
                 "vectors": vectors,
                 "metric": metric,
@@ -231,22 +195,19 @@ def measures(held: Floats, asked: Floats, items: KnownItems) -> Table:
     return table
 
 
-def _nearest(texts: Floats, queries: Floats, metric: str) -> Ids:
-    index = FlatIndex(texts.shape[1], metric)
-    index.add(texts)
-    return index.search(queries, K)[1]
-
-
 def token_limits(encoder: SentenceEncoder, items: KnownItems) -> Table:
     """What reading only the first tokens of the texts costs."""
-    queries = encoder.encode(items.queries)
+    queries = encoder.encode_queries(items.queries)
     lengths = encoder.tokenizer.encode_batch(items.texts, add_special_tokens=True).lengths
     table = []
     for limit in sorted({*(one for one in LIMITS if one < encoder.max_length), encoder.max_length}):
-        reader = SentenceEncoder(encoder.model, encoder.tokenizer, limit, pooling=encoder.pooling)
-        held = reader.encode(items.texts)
+        reader = SentenceEncoder(
+            encoder.model, encoder.tokenizer, limit, pooling=encoder.pooling, prompts=encoder.prompts,
+            default_prompt=encoder.default_prompt,
+        )  # fmt: skip
+        held = reader.encode_documents(items.texts)
         table.append({
-            "tokens": limit, "cut": float((lengths > limit).mean()), "mrr": items.mrr(_nearest(held, queries, "cosine"))
+            "tokens": limit, "cut": float((lengths > limit).mean()), "mrr": items.mrr(nearest(held, queries, "cosine"))
         })  # fmt: skip
     return table
 
@@ -270,7 +231,7 @@ def rare_words(
         chosen = numpy_generator(seed, kind).choice(len(rare), min(most, len(rare)), replace=False)
         queries = [rare[place] for place in chosen]
         right = [holders[word] for word in queries]
-        vectors = encoder.encode(queries)
+        vectors = encoder.encode_queries(queries)
         dense = FlatIndex(held.shape[1], "cosine")
         dense.add(held)
         found = {"BM25": index.search(queries, 100)[1], "dense": dense.search(vectors, 100)[1]}
@@ -319,7 +280,7 @@ def told_apart(encoder: SentenceEncoder, collection: Collection) -> Table:
     right = [[places[name] for name, gain in row.items() if gain > 0] for row in collection.relevant]
     words = BM25Index()
     words.add(texts)
-    held, asked = encoder.encode(texts), encoder.encode(queries)
+    held, asked = encoder.encode_documents(texts), encoder.encode_queries(queries)
 
     def row(way: str, width: int | None, found: Ids) -> dict[str, Any]:
         shares = per_query("recall", found[:, :2], right, 2)

@@ -128,7 +128,7 @@ def evaluate_search(
     dense, ef_used = searcher.dense, searcher.settings.ef
     if not held_out.queries or dense is None:
         return metrics, {}
-    vectors = encoder.encode(held_out.queries, normalize=True)
+    vectors = encoder.encode_queries(held_out.queries, normalize=True)
     start = time.perf_counter()
     exact = dense.search(vectors, 10, ef=max(1, len(dense)))[1]  # as many candidates as vectors: a full scan
     measurements: dict[str, Any] = {"exact_queries_per_second": len(vectors) / (time.perf_counter() - start)}

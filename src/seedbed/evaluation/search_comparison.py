@@ -72,10 +72,10 @@ def compare_ways(
     words = BM25Index()
     words.add(texts)
     flat = FlatIndex(encoder.dim, "cosine")
-    flat.add(encoder.encode(texts, normalize=True))
+    flat.add(encoder.encode_documents(texts, normalize=True))
     rankings: dict[str, Ids] = {
         "BM25": words.search(queries, depth)[1],
-        "dense": flat.search(encoder.encode(queries, normalize=True), depth)[1],
+        "dense": flat.search(encoder.encode_queries(queries, normalize=True), depth)[1],
     }
     scores, hybrid = fuse([rankings["BM25"], rankings["dense"]], [0.5, 0.5], _CONSTANT, depth)
     rankings["hybrid"] = hybrid

@@ -129,7 +129,7 @@ def _of_run(path: Path) -> tuple[Floats, str, Floats | None]:
     encoder = SentenceEncoder.load(open_artifact(path / "encoder", "encoder").path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)
-        return vectors, metric, encoder.encode(texts, normalize=True)
+        return vectors, metric, encoder.encode_queries(texts, normalize=True)
 
 
 def _first_of_each(rows: Floats) -> npt.NDArray[np.int64]:

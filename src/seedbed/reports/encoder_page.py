@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..core.artifacts import write_atomically
 from ..core.errors import disk_errors
 from ..core.json_files import json_bytes
+from ..evaluation.encoder_kinds import TRANSFORMER
 from ..evaluation.encoder_limits import EncoderStudy
 from . import charts, index_charts, numbers
 from .images import write_image
@@ -21,6 +23,8 @@ def write_encoder_study(result: EncoderStudy, out: Path) -> None:
     drawn = {"limits": limits_chart(result), "words": words_chart(result), "sets": sets_chart(result)}
     if result.storage:
         drawn["storage"] = storage_chart(result)
+    if result.kinds:
+        drawn["kinds"] = kinds_chart(result)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "measure.json", json_bytes(result.to_json()))
@@ -37,7 +41,7 @@ def encoder_page(result: EncoderStudy) -> Page:
         f"An encoder of {numbers.count(result.dim)} dimensions on {numbers.count(result.documents, 'document')} of "
         "one's own.",
         _cards(result),
-        [*sections, _storage(result)] if result.storage else sections,
+        [*sections, *([_storage(result)] if result.storage else []), *([_kinds(result)] if result.kinds else [])],
         "Searches are for known items: a document's opening sentence, taken out of it, has to find the rest of it. "
         f"MRR@10 over {numbers.count(result.queries, 'query', 'queries')}.",
         {
@@ -239,3 +243,53 @@ def _storage(result: EncoderStudy) -> Section:
                 "From the left: 1, 2 and 4 bits a component, and float16, exact."),
          Table("By bits and pooling", ("Vectors", "Bits", "A document", "MRR@10"), rows)],
     )  # fmt: skip
+
+
+def kinds_chart(result: EncoderStudy) -> charts.Chart:
+    rows = [
+        {"kind": row["kind"], "when": when, "mrr": row[key]}
+        for row in result.kinds
+        for when, key in (("before training", "before"), ("after", "mrr"))
+    ]
+    return charts.grouped_bars(
+        rows, "kind", "when", "mrr", "MRR@10", ["before training", "after"], label=lambda mrr: numbers.fixed(mrr, 2),
+        highest=1.25 * max(row["mrr"] for row in rows),
+    )  # fmt: skip
+
+
+def _kinds(result: EncoderStudy) -> Section:
+    rows = [
+        (row["kind"].capitalize(), numbers.count(row["parameters"]), numbers.fixed(row["before"], 3),
+         numbers.fixed(row["mrr"], 3), numbers.fixed(row["mrr_long"], 3), _differs(row), numbers.fixed(row["order"], 3),
+         numbers.count(round(row["texts_per_second"])))
+        for row in result.kinds
+    ]  # fmt: skip
+    columns = ("Encoder", "Parameters", "MRR@10 before", "After", "Longer texts", "Against the transformer",
+               "Moved by order", "Texts per second")  # fmt: skip
+    certain = {row["kind"]: row["high"] < 0 for row in result.kinds if row["kind"] != TRANSFORMER}
+    behind = [kind for kind, worse in certain.items() if worse]
+    alike = [kind for kind, worse in certain.items() if not worse]
+    verdict = f"Behind the transformer with certainty: {'; '.join(behind) or 'none'}." + (
+        f" Not behind it: {'; '.join(alike)}." if alike else ""
+    )
+    lead = (
+        "Small encoders, taught alike on three quarters of these texts and asked for the others. A recurrent state has "
+        "to carry all that was read; with attention the last state looks back at every other; a transformer's tokens "
+        f"look at each other from the start. {verdict} One training each, so that another seed may shift them."
+    )
+    return Section(
+        "kinds", "Recurrence, attention, transformer", lead,
+        [Figure("Known items, held out", [("", kinds_chart(result))], "All start from the same word vectors.",
+                wide=True),
+         Table("By kind", columns, rows,
+               "The recurrent ones have as many parameters as the transformer; word vectors alone have no more than "
+               "their table and a projection. Moved by order: 1 − cosine of a text and of its words shuffled. "
+               "Against the transformer: difference of MRR@10 with its 95% interval.", wide=True)],
+    )  # fmt: skip
+
+
+def _differs(row: dict[str, Any]) -> str:
+    if row["kind"] == TRANSFORMER:
+        return ""
+    low, high = (numbers.fixed(row[end], 3, sign=True) for end in ("low", "high"))
+    return f"{numbers.fixed(row['difference'], 3, sign=True)} [{low}, {high}]"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from seedbed.embeddings import SentenceEncoder
-from seedbed.evaluation.encoder_limits import known_items
+from seedbed.evaluation.known_items import known_items
 from seedbed.evaluation.vector_sources import VectorSet
 from seedbed.indexes import HNSWIndex
 from seedbed.lab.bench import Bench

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from seedbed.core.errors import DataError
 from seedbed.datasets.pairs import read_corpus
 from seedbed.embeddings import WordVectors
-from seedbed.evaluation.encoder_limits import known_items
+from seedbed.evaluation.known_items import known_items
 from seedbed.lab.bench import Bench
 from seedbed.lab.exhibit import Finding
 from seedbed.lab.exhibits import dense_and_sparse, embedding_geometry

@@ -17,7 +17,7 @@ from pydantic import Field
 from ...datasets.pairs import read_corpus
 from ...embeddings.fusion import fuse
 from ...embeddings.sentence import TruncationWarning
-from ...evaluation.encoder_limits import KnownItems, known_items
+from ...evaluation.known_items import KnownItems, known_items
 from ...evaluation.retrieval import neighbour_recall, per_query
 from ...evaluation.statistics import Difference, paired_bootstrap
 from ...indexes import BM25Index, FlatIndex

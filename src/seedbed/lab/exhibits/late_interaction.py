@@ -19,7 +19,8 @@ from ...embeddings import MultiVectorEncoder, SentenceEncoder
 from ...embeddings.sentence import TruncationWarning
 from ...embeddings.starts import Kind, on_encoder
 from ...embeddings.training import EncoderTrainingConfig, train
-from ...evaluation.encoder_limits import K, KnownItems, known_items, token_storage
+from ...evaluation.encoder_limits import token_storage
+from ...evaluation.known_items import K, KnownItems, known_items
 from ...evaluation.statistics import paired_bootstrap
 from ...indexes import maxsim
 from ...models import Encoder

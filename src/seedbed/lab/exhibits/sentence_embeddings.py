@@ -14,7 +14,8 @@ from pydantic import Field
 from ...datasets.pairs import read_corpus
 from ...embeddings import SentenceEncoder, geometry
 from ...embeddings.sentence import TruncationWarning
-from ...evaluation.encoder_limits import K, KnownItems, known_items, token_limits
+from ...evaluation.encoder_limits import token_limits
+from ...evaluation.known_items import K, KnownItems, known_items
 from ...evaluation.statistics import Difference, paired_bootstrap
 from ...indexes import FlatIndex
 from ...reports import charts, numbers

@@ -21,7 +21,7 @@ from .bert import (
 )
 from .family import ConfigReader, Family, plain_rope
 from .gpt2 import GPT2
-from .llama import LLAMA, MISTRAL, QWEN2, QWEN3, QWEN3_CLASSIFIER, of_decoder
+from .llama import BARE_DECODERS, LLAMA, MISTRAL, QWEN2, QWEN3, QWEN3_CLASSIFIER, of_decoder
 from .t5 import T5, T5_GATED
 
 __all__ = ["FAMILIES", "ConfigReader", "Family", "Model", "family_named", "family_of", "plain_rope"]
@@ -30,7 +30,7 @@ Model: TypeAlias = Decoder | Encoder | EncoderDecoder | SequenceClassifier | Enc
 
 _ALL = (
     QWEN3, QWEN3_CLASSIFIER, QWEN2, LLAMA, MISTRAL, GPT2, BERT, BERT_MASKED, BERT_CLASSIFIER, MODERNBERT,
-    MODERNBERT_MASKED, MODERNBERT_CLASSIFIER, T5,
+    MODERNBERT_MASKED, MODERNBERT_CLASSIFIER, T5, *BARE_DECODERS,
 )  # fmt: skip
 FAMILIES = {family.architecture: family for family in _ALL}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ...core.errors import FormatError
@@ -127,6 +128,19 @@ QWEN3 = _decoder("Qwen3ForCausalLM", "qwen3", _read_qwen3)
 QWEN2 = _decoder("Qwen2ForCausalLM", "qwen2", _read_qwen2)
 LLAMA = _decoder("LlamaForCausalLM", "llama", _read_llama)
 MISTRAL = _decoder("MistralForCausalLM", "mistral", _read_mistral, _write_mistral)
+
+
+def _bare(family: Family) -> Family:
+    """A decoder without a head, as embedding models are kept: its embedding stands in for the head."""
+
+    def read(reader: ConfigReader) -> dict[str, Any]:
+        return family.read_config(reader) | {"tie_embeddings": True}
+
+    architecture = family.architecture.replace("ForCausalLM", "Model")
+    return replace(family, architecture=architecture, read_config=read, base="model.", tied={})
+
+
+BARE_DECODERS = tuple(_bare(family) for family in (QWEN3, QWEN2, LLAMA, MISTRAL))
 QWEN3_CLASSIFIER = Family(
     "Qwen3ForSequenceClassification",
     "qwen3",

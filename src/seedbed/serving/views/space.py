@@ -75,7 +75,7 @@ class Space:
         """Where a query lies, what it finds, and every vector that the index looked at, in order."""
         searcher, index = self._open()
         assert searcher.encoder is not None
-        vector = searcher.encoder.encode([query], normalize=True)[0]
+        vector = searcher.encoder.encode_queries([query], normalize=True)[0]
         ef = max(searcher.settings.ef, k)
         scores, found = index.search(vector[None], k, ef=ef)
         trace = index.trace(vector, ef=ef)
