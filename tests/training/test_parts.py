@@ -38,6 +38,10 @@ def test_linear_cross_entropy_equals_the_plain_one(z_loss: float, biased: bool) 
         loss, slope = loss_and_slope(hidden @ weight.T, targets[:, None], weights[:, None], z_loss, bias)
     assert float(loss) == pytest.approx(float(plain.detach()), rel=1e-5)
     assert torch.allclose(slope @ weight * 3, expected[0], atol=1e-5)
+    twice = linear_cross_entropy(hidden, weight, targets, weights)
+    torch.autograd.grad(twice, inputs[:2], retain_graph=True)
+    with pytest.raises(RuntimeError, match="handed out already"):
+        torch.autograd.grad(twice, inputs[:2])
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (40, 10), (10, 40)])
@@ -45,9 +49,11 @@ def test_orthogonalize_keeps_directions_and_levels_sizes(shape: tuple[int, int])
     torch.manual_seed(0)
     matrix = torch.randn(3, *shape)
     u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
-    found = orthogonalize(matrix)
-    assert bool(((torch.linalg.svdvals(found) > 0.4) & (torch.linalg.svdvals(found) < 1.3)).all())
-    assert float(F.cosine_similarity(found.flatten(), (u @ vh).flatten(), dim=0)) > 0.97
+    for dtype in (torch.float32, torch.bfloat16):
+        found = orthogonalize(matrix, dtype)
+        assert bool(((torch.linalg.svdvals(found) > 0.4) & (torch.linalg.svdvals(found) < 1.3)).all())
+        assert float(F.cosine_similarity(found.flatten(), (u @ vh).flatten(), dim=0)) > 0.97
+    assert torch.allclose(orthogonalize(matrix[1]), orthogonalize(matrix)[1], atol=1e-5)
 
 
 def test_muon_equals_pytorchs() -> None:

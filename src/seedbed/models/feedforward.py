@@ -69,8 +69,19 @@ class GatedFeedForward(nn.Module):
         gate_BTI, up_BTI = self.gate_proj(x_BTC), self.up_proj(x_BTC)
         if self.activation is not F.silu or torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return self.down_proj(self.activation(gate_BTI) * up_BTI)
+        if _is_plain(self.down_proj):
+            down_BTC: Tensor = _SwiGLUDown.apply(gate_BTI, up_BTI, self.down_proj.weight)
+            return down_BTC
         gated_BTI: Tensor = _SwiGLU.apply(gate_BTI, up_BTI)
         return self.down_proj(gated_BTI)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether `layer` is its weight's product and no more: no adapter, no hook of a parallel layout, no bias."""
+    return (
+        type(layer) is Linear and layer.bias is None and type(layer.weight) is nn.Parameter
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
+    )  # fmt: skip
 
 
 class _SwiGLU(torch.autograd.Function):
@@ -87,6 +98,27 @@ class _SwiGLU(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         return torch.ops.aten.silu_backward(gradient * up, gate), F.silu(gate).mul_(gradient)
+
+
+class _SwiGLUDown(torch.autograd.Function):
+    """(silu(gate) * up) @ weight.T, which keeps gate and up alone: neither what is multiplied, another third, nor a
+    rounded copy of the weight."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up, weight)
+        return F.linear(F.silu(gate).mul_(up), weight.to(gate.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        gate, up, weight = ctx.saved_tensors
+        flat, silu, weight_gradient = gradient.flatten(0, -2), F.silu(gate), None
+        if ctx.needs_input_grad[2]:
+            weight_gradient = (flat.T @ (silu * up).flatten(0, -2)).to(weight.dtype)
+        slopes = (flat @ weight.to(flat.dtype)).view(gate.shape)
+        up_gradient = silu.mul_(slopes)
+        return torch.ops.aten.silu_backward(slopes.mul_(up), gate), up_gradient, weight_gradient
 
 
 class MixtureOfExperts(nn.Module):

@@ -6,8 +6,6 @@ lengths, along which laws bend most, are spanned by runs.
 
 from __future__ import annotations
 
-import math
-
 from ..core.errors import ConfigError
 from ..models.config import ModelConfig
 from ..training.trainer import TrainerConfig
@@ -50,12 +48,13 @@ def ladder_cost(config: LadderConfig, model: ModelConfig, training: TrainerConfi
 
 
 def _rungs(model: ModelConfig) -> tuple[Rung, ...]:
-    """Shapes like the main model's: heads of about its width, depth shrinking as the root of the width."""
+    """Shapes of the main model's depth, with heads of about its width. What a layer more makes possible, as copying
+    from the context is with two (Olsson et al. 2022), comes in a leap that no ladder of other depths foretells."""
     found: list[Rung] = []
     for scale in _WIDTHS:
         heads = max(1, round(model.heads * scale))
         width = heads * _HEAD_MULTIPLE * max(1, round(model.hidden_size * scale / heads / _HEAD_MULTIPLE))
-        rung = Rung(hidden_size=width, layers=max(1, round(model.layers * math.sqrt(scale))), heads=heads)
+        rung = Rung(hidden_size=width, layers=model.layers, heads=heads)
         if width < model.hidden_size and all(one.hidden_size != width for one in found):
             found.append(rung)
     return tuple(found)

@@ -9,11 +9,13 @@ parts, and every forecast averages over all that the runs leave open of each:
 law    Chinchilla's, with Muennighoff's effective data and an overfitting term where runs repeat their text (`laws`).
        Given the exponents it is linear in (E, A, B, P), which integrate in closed form.
 drift  What the law cannot say. Along log N, log D and log epochs the slope of the log loss wanders as a random walk (an
-       integrated Wiener process: Wahba 1978), and size and data may interact. It grows with the distance from the
-       runs, which the law's own uncertainty does too slowly. Its size tau is learnt.
-noise  Of seeds and evaluation, Student's t with spread s, so that an outlier moves little. Half of its variance is
-       common to all runs of one size: they share a width, its fit to the learning rate and the order of the data, so
-       lengths of one size are no independent proofs.
+       integrated Wiener process: Wahba 1978), and size and data interact: larger models gain more from more data,
+       for which a sum of a term in size and one in data has no room. It grows with the distance from the runs, which
+       the law's own uncertainty does too slowly. Its size tau is learnt.
+noise  Of seeds and evaluation, with spread s. Half of its variance is common to all runs of one size: they share a
+       width, its fit to the learning rate and the order of the data, so lengths of one size are no independent proofs.
+       Upwards it is Student's t, so that a run that went wrong moves little. Downwards it is normal: no accident makes
+       a model much better than its like, so a run below the law has learnt what larger ones will learn too.
 
 Exponents, R_D, s and tau are summed over a grid that is narrowed to where the mass lies. Priors, weak on purpose:
 log-normal exponents whose central 90% runs from 0.15 to 0.8, which holds those published for transformers; terms that
@@ -44,6 +46,7 @@ _EXPONENT_RANGE = (0.02, 2.5)
 _REPETITIONS = np.geomspace(0.5, 128, 7)
 _NOISES = np.geomspace(0.0005, 0.04, 9)
 _DRIFTS = np.geomspace(0.001, 0.06, 8)
+_INTERACTION = 3.0  # of size and data, in units of tau
 _SHARED = 0.5  # of the noise's variance, by runs of one size
 _FREEDOM = 4.0  # degrees of freedom of the noise
 _TERM_SPREAD = 10.0  # prior spread of a term, in units of the mean loss
@@ -107,12 +110,12 @@ class Posterior:
         self._variances = self._noise[:, None] ** 2 + self._tau[:, None] ** 2 * np.maximum(spectrum, 0)  # (H, n)
 
     def _outlying(self, cells: _Cells) -> np.ndarray:
-        """(n,) factors of the runs' noise variances under Student's t, by what all the other runs say of each one."""
+        """(n,) factors of the noise variances of runs above the law, by what all the other runs say of each one."""
         cell, pair = np.divmod(int(cells.weights.argmax()), cells.weights.shape[-1])
         features = self._features(*(axis[cell : cell + 1] for axis in (cells.alpha, cells.beta, cells.half_life)))[0]
         weight = 1 / self._variances[pair]
         pull = self._rotation.T @ (weight * (self._rotation @ (1 - features @ cells.mean[cell, pair])))
-        deviation = pull**2 / np.einsum("ij,i,ij->j", self._rotation, weight, self._rotation)
+        deviation = np.maximum(pull, 0) ** 2 / np.einsum("ij,i,ij->j", self._rotation, weight, self._rotation)
         return np.maximum((_FREEDOM + deviation) / (_FREEDOM + 1), 1.0)
 
     def forecast_distribution(self, params: float, tokens: float, unique_tokens: float | None = None) -> np.ndarray:
@@ -247,7 +250,7 @@ def _drift(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         x, y = one[:, axis, None], other[None, :, axis]
         near, far = np.minimum(np.abs(x), np.abs(y)), np.maximum(np.abs(x), np.abs(y))
         total += np.where(x * y > 0, near**2 * (3 * far - near) / 6, 0.0)
-    return total + np.outer(one[:, 0] * one[:, 1], other[:, 0] * other[:, 1])
+    return total + _INTERACTION**2 * np.outer(one[:, 0] * one[:, 1], other[:, 0] * other[:, 1])
 
 
 def _narrowed(axis: np.ndarray, mass: np.ndarray) -> np.ndarray:

@@ -104,7 +104,7 @@ def step_memory(config: ModelConfig, training: TrainerConfig, *, adapt: Adapt | 
         model = model if adapt is None else adapt(model)
         optimizers = build_optimizers(
             model, training.optimizer, weight_decay=training.weight_decay, betas=(training.beta1, training.beta2),
-            momentum=training.momentum, embedding_factor=training.embedding_factor,
+            momentum=training.momentum, embedding_factor=training.embedding_factor, precision=training.precision,
         )  # fmt: skip
         execute_blocks(model, recompute=training.recompute)
         weights = _bytes(model.parameters())

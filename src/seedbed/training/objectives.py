@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..datasets.corruption import SpanBatch
 from ..datasets.loader import Batch
@@ -158,17 +159,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
         run = _blockwise if kind == "cpu" else _fused_blockwise
         with torch.autocast(kind, enabled=False):  # rounded here once, not at each block
             total = run(hidden.to(dtype), weight.to(dtype), targets, weights, z_loss, bias, slopes)
-        if slopes is not None:
-            ctx.save_for_backward(slopes.hidden, slopes.weight, slopes.bias)
-            ctx.dtype = hidden.dtype
+        ctx.slopes, ctx.dtype = slopes, hidden.dtype
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias = ctx.saved_tensors
-        bias = None if bias is None else bias * gradient
-        weight = None if weight is None else weight * gradient  # None: frozen, as with adapters
-        return (hidden * gradient).to(ctx.dtype), weight, None, None, None, bias
+        slopes, ctx.slopes = ctx.slopes, None
+        if slopes is None:
+            raise RuntimeError("the gradient of this loss was handed out already: it is scaled where it lies")
+        hidden = slopes.hidden.mul_(gradient).to(ctx.dtype)
+        # There is none of a weight that is frozen, as with adapters.
+        weight, bias = (None if one is None else one.mul_(gradient) for one in (slopes.weight, slopes.bias))
+        return hidden, weight, None, None, None, bias
 
 
 class _Slopes:

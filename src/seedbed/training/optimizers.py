@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core.errors import ConfigError
 from .averaging import ScheduleFreeAdamW
+from .execution import Precision
 from .parallelism import local, part_of, whole
 from .quantized_states import AdamW8bit
 
@@ -22,21 +23,20 @@ _EPSILON = 1e-10  # AdamW's
 _ADAMW_RMS = 0.2  # the usual size of an AdamW update's entries (Liu et al. 2025, arXiv 2502.16982, section 2.2)
 
 
-def orthogonalize(matrices: Tensor) -> Tensor:
+def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Nearest semi-orthogonal matrices, roughly: singular values come out between about 0.7 and 1.2.
 
-    A Newton-Schulz iteration with a quintic polynomial, for (..., rows, columns); in bfloat16 where matrix products
-    are fast in it (GPUs) and in float32 elsewhere.
+    A Newton-Schulz iteration with a quintic polynomial, for (..., rows, columns), with products in `dtype`.
     """
     tall = matrices.size(-2) > matrices.size(-1)
-    x = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
+    x = matrices.flatten(0, -3) if matrices.ndim > 2 else matrices[None]
     x = x.mT if tall else x
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    x = (x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)).to(dtype)
     a, b, c = _QUINTIC
     for _ in range(_QUINTIC_STEPS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).reshape(matrices.shape).to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -44,6 +44,9 @@ class Muon(torch.optim.Optimizer):
 
     Updates are scaled to the size that AdamW's usually have, so one learning rate and weight decay serve both (Liu et
     al. 2025). Matrices of one shape are orthogonalised together: many small products would be slow one by one.
+
+    Args:
+        dtype: of the orthogonalisation's products, which bear bfloat16 well (Jordan et al. 2024).
     """
 
     def __init__(
@@ -52,8 +55,10 @@ class Muon(torch.optim.Optimizer):
         lr: float = 1e-3,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -65,7 +70,7 @@ class Muon(torch.optim.Optimizer):
             for shape, parameters in by_shape.items():
                 # Of a matrix that is spread over processes each orthogonalises the whole and keeps its part.
                 momenta = [whole(self._momentum(one, group["momentum"])) for one in parameters]
-                updates = orthogonalize(torch.stack(momenta)).unbind()
+                updates = orthogonalize(torch.stack(momenta), self._dtype).unbind()
                 mine = [local(one) for one in parameters]
                 scale = group["lr"] * _ADAMW_RMS * max(shape) ** 0.5
                 torch._foreach_mul_(mine, 1 - group["lr"] * group["weight_decay"])
@@ -89,6 +94,7 @@ def build_optimizers(
     betas: tuple[float, float],
     momentum: float,
     embedding_factor: float = 1.0,
+    precision: Precision = "float32",
 ) -> list[torch.optim.Optimizer]:
     """The optimizers of a model's trainable parameters; the trainer sets their learning rates.
 
@@ -114,7 +120,9 @@ def build_optimizers(
     optimizers: list[torch.optim.Optimizer] = []
     if hidden:
         groups: list[dict[str, Any]] = [{"params": hidden, "factor": 1.0}]
-        optimizers.append(Muon(groups, momentum=momentum, weight_decay=weight_decay))
+        half = precision == "bfloat16" or hidden[0].is_cuda  # on a GPU nothing speaks for float32
+        dtype = torch.bfloat16 if half else torch.float32
+        optimizers.append(Muon(groups, momentum=momentum, weight_decay=weight_decay, dtype=dtype))
     factor = embedding_factor if hidden else 1.0
     groups = [
         {"params": [one for one in rest if one.ndim >= 2], "weight_decay": weight_decay, "factor": factor},

@@ -7,7 +7,6 @@ of the machine's matrix throughput that the model's FLOPs are (MFU), and memory.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import time
@@ -28,6 +27,7 @@ MEASUREMENTS, TENSORBOARD = "measurements.jsonl", "tensorboard"
 _SECONDS_BETWEEN = 1.0
 _BARS = "▁▂▃▄▅▆▇█"
 _PIECES = 24  # bars of the display's curve
+_PRODUCTS = 3  # at a time
 
 Row = dict[str, Any]
 
@@ -38,11 +38,15 @@ class Records:
     Args:
         path: of `metrics.jsonl`.
         flops_per_token: of training; 0 where nobody knows.
+        dtype: of the matrix products.
     """
 
-    def __init__(self, path: Path, device: torch.device, flops_per_token: float, tensorboard: bool) -> None:
+    def __init__(
+        self, path: Path, device: torch.device, flops_per_token: float, tensorboard: bool, dtype: torch.dtype
+    ) -> None:
         self.rows: list[Row] = []
         self._path, self._device, self._flops = path, device, flops_per_token
+        self._peak = MatrixPeak(device, dtype)
         self._board = _board(path.parent / TENSORBOARD) if tensorboard and is_first() else None
         self._open = ExitStack()
         self._file: IO[str] | None = None
@@ -77,7 +81,7 @@ class Records:
         rate = self._tokens / seconds
         self.measured = {"tokens_per_second": rate, "memory_bytes": float(_memory(self._device))}
         if self._flops:
-            self.measured["mfu"] = rate * self._flops / matrix_flops_per_second(self._device, torch.get_num_threads())
+            self.measured["mfu"] = self._peak.share(rate * self._flops)
         self._write(self._clock, {"step": step, **self.measured})
         self._tokens, self._since = 0, time.perf_counter()
 
@@ -124,17 +128,26 @@ def curve(losses: Sequence[float]) -> str:
     return "".join(_BARS[round((mean - low) * scale)] for mean in means)
 
 
-@functools.cache
-def matrix_flops_per_second(device: torch.device, threads: int) -> float:
-    """The most that this machine does in products of square float32 matrices, with so many threads."""
-    size = 512 if device.type == "cpu" else 4096
-    left, right = (torch.ones(size, size, device=device) for _ in range(2))
-    best = 0.0
-    for _ in range(6):
-        start = time.perf_counter()
-        float((left @ right)[0, 0])  # waits for the device
-        best = max(best, 2 * size**3 / (time.perf_counter() - start))
-    return best
+class MatrixPeak:
+    """The most FLOP/s that products of square matrices have reached here, with this process's threads.
+
+    Other work on the machine slows a product down as it does a step, so each question tries a few more, and what a
+    step itself reached counts too. On a machine that is never free the peak stays too low, and a share of it too high.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._size = 512 if device.type == "cpu" else 4096
+        self._matrix = torch.ones(self._size, self._size, device=device, dtype=dtype)
+        self._best = 0.0
+
+    def share(self, flops_per_second: float) -> float:
+        """`flops_per_second` as a share of the peak, at most 1."""
+        for _ in range(_PRODUCTS):
+            start = time.perf_counter()
+            float((self._matrix @ self._matrix)[0, 0])  # waits for the device
+            self._best = max(self._best, 2 * self._size**3 / (time.perf_counter() - start))
+        self._best = max(self._best, flops_per_second)
+        return flops_per_second / self._best
 
 
 def _memory(device: torch.device) -> int:

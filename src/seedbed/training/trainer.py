@@ -152,10 +152,12 @@ class Trainer(Generic[B]):
         self._parallel.apply(model)
         self._checkpoints = Checkpoints(scratch / "checkpoints")
         flops = getattr(getattr(model, "config", None), "flops_per_token", None)
-        self._records = Records(metrics_path, self._device, flops() if flops else 0.0, config.tensorboard)
+        self._records = Records(
+            metrics_path, self._device, flops() if flops else 0.0, config.tensorboard, getattr(torch, config.precision)
+        )
         self._optimizers = build_optimizers(
             model, config.optimizer, weight_decay=config.weight_decay, betas=(config.beta1, config.beta2),
-            momentum=config.momentum, embedding_factor=config.embedding_factor,
+            momentum=config.momentum, embedding_factor=config.embedding_factor, precision=config.precision,
         )  # fmt: skip
         for one in self._optimizers:
             split_groups(one)
