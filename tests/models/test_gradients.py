@@ -56,7 +56,8 @@ def test_gated_feedforward() -> None:
     torch.testing.assert_close(rounded, exact[-1].float(), rtol=0.1, atol=0.05)
     module.down_proj.weight.requires_grad_(False)
     module.float()(x.float()).sum().backward()
-    assert module.down_proj.weight.grad is None and module.up_proj.weight.grad is not None
+    assert module.down_proj.weight.grad is None
+    assert module.up_proj.weight.grad is not None
 
 
 def test_rotation() -> None:

@@ -53,9 +53,26 @@ def join() -> None:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
-    _names.extend([""] * count())
-    dist.all_gather_object(_names, f"{socket.gethostname()}, process {os.getpid()}")
+    with meeting():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+        _names.extend([""] * count())
+        dist.all_gather_object(_names, f"{socket.gethostname()}, process {os.getpid()}")
+
+
+@contextmanager
+def meeting() -> Iterator[None]:
+    """Groups are formed, which no process can do without the others.
+
+    Raises:
+        WorkerError: one of them ended before, or cannot be reached.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise WorkerError(
+            f"worker {rank()} did not meet all of the {count()} processes of the run",
+            hint="One ended, or cannot be reached: look at the others' logs.",
+        ) from error
 
 
 def leave() -> None:
@@ -85,7 +102,8 @@ def background_group() -> ProcessGroup | None:
     import torch.distributed as dist
 
     join()
-    return dist.new_group(backend="gloo")
+    with meeting():
+        return dist.new_group(backend="gloo")
 
 
 @contextmanager
@@ -106,7 +124,7 @@ def together() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_from_outside(error):
+        if not is_from_outside(error):
             raise
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's patience is longer than the roll call
         gone = _roll_call()
@@ -122,12 +140,12 @@ def together() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _is_from_outside(error: BaseException) -> bool:
+def is_from_outside(error: BaseException) -> bool:
     """Whether this process was told to end or an operation among processes broke: no mistake of its own."""
     import torch.distributed as dist
 
     if error.__cause__ is not None:
-        return _is_from_outside(error.__cause__)
+        return is_from_outside(error.__cause__)
     return isinstance(error, _Stopped | dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL"))
 
 

@@ -52,7 +52,8 @@ def scaling_pictures(
 _FIGURES = {
     "ladder": (
         "The ladder and its envelope",
-        "Points are runs, lines the law at their sizes; the broken line is the least loss that the law gives a budget.",
+        "Points are runs, darker where models are larger, and lines the law at their sizes, where these are few; the "
+        "broken line is the least loss that the law gives a budget.",
     ),
     "isoflop": ("Equal budgets", "Runs of equal FLOPs and the parabola through each; diamonds are the best sizes."),
     "returns": ("Diminishing returns", "How far each doubling of the budget lowers the loss."),

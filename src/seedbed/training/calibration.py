@@ -107,7 +107,7 @@ def _steps(model: ModelConfig, training: TrainerConfig, seconds: float) -> float
         place = Path(folder)
         trainer = Trainer(
             training.replace(steps=10_000, evaluate_every=0), Decoder(model), NextToken(),
-            _RandomBatches(model.vocab_size, training.batch_size, model.context_length),
+            RandomBatches(model.vocab_size, training.batch_size, model.context_length),
             scratch=place, metrics_path=place / "metrics.jsonl",
         )  # fmt: skip
         start = time.perf_counter()
@@ -118,7 +118,9 @@ def _steps(model: ModelConfig, training: TrainerConfig, seconds: float) -> float
     return min(times[1:])
 
 
-class _RandomBatches:
+class RandomBatches:
+    """One batch of random tokens, again and again."""
+
     def __init__(self, vocab_size: int, rows: int, length: int) -> None:
         import torch
 

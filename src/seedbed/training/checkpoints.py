@@ -89,9 +89,12 @@ class Checkpoints:
             write_atomically(temporary / _CHECKSUMS, json.dumps(checksums).encode())
         except BaseException as error:  # torch's errors of checkpoints are no Exception
             shutil.rmtree(temporary, ignore_errors=True)
+            lost = processes.is_from_outside(error)
+            reason = "another process of the run is gone" if lost else _last_line(error)
+            remedy = "" if lost else "Free some space. "
             raise ResourceError(
-                f"the checkpoint of step {step} could not be written ({_last_line(error)})", where=self._folder,
-                hint="Those before it are kept. Free some space and start the run again: it goes on from the last one.",
+                f"the checkpoint of step {step} could not be written ({reason})", where=self._folder,
+                hint=f"{remedy}Those before it are kept: started again, the run goes on from the last one.",
             ) from error  # fmt: skip
         place = self._place(step)
         shutil.rmtree(place, ignore_errors=True)

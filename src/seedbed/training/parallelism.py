@@ -88,11 +88,14 @@ class Parallel:
         data, shard, context = self.config.data, self.config.shard, self.config.context
         tensor = self.config.tensor * self.config.expert
         # The same grid three times: as parameters are spread, as sequences are cut, and as sums go over a batch.
-        self._grid = init_device_mesh(
-            device, (data, shard * context, tensor), mesh_dim_names=("data", "split", "tensor")
-        )
-        cut = init_device_mesh(device, (data * shard, context, tensor), mesh_dim_names=("rows", "context", "tensor"))
-        self._sums = init_device_mesh(device, (data * shard * context, tensor), mesh_dim_names=("batch", "tensor"))
+        with processes.meeting():
+            self._grid = init_device_mesh(
+                device, (data, shard * context, tensor), mesh_dim_names=("data", "split", "tensor")
+            )
+            cut = init_device_mesh(
+                device, (data * shard, context, tensor), mesh_dim_names=("rows", "context", "tensor")
+            )
+            self._sums = init_device_mesh(device, (data * shard * context, tensor), mesh_dim_names=("batch", "tensor"))
         self._cut = cut["context"]
         self.replicas, self.replica = data * shard, cut.get_local_rank("rows")
 
