@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -15,12 +16,15 @@ class Shingler {
   // The shingles in the order of the text, repeated ones as often as they occur; valid until the next call.
   const std::vector<std::uint32_t>& read(std::string_view text);
   // The hashes of the words alone, as read.
-  const std::vector<std::uint64_t>& words() const { return words_; }
+  std::span<const std::uint64_t> words() const { return {words_.data(), count_}; }
 
  private:
   void read_words(std::string_view text);
-  std::size_t n_;
-  std::vector<std::uint64_t> words_;
+  void make_room(std::size_t more);
+  const char* read_ascii(const char* p, const char* end);
+  const char* read_any(const char* p, const char* end);
+  std::size_t n_, count_ = 0;
+  std::vector<std::uint64_t> words_;  // the first `count_` are of the text
   std::vector<std::uint32_t> shingles_;
 };
 

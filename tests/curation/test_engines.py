@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,6 +132,16 @@ def test_a_worker_that_dies_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(engines, "_WORKER", "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 9)")
     with pytest.raises(ResourceError, match=r"a worker process died .* it goes on where it stopped"):
         list(engines.judge_units("local", "{}", ["1", "2", "3"], 2))
+
+
+def test_a_worker_does_not_outlive_who_asked() -> None:
+    code = "import time; from seedbed.curation import engines as e; e.judge_unit = lambda *_: time.sleep(60); e.serve()"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, env=environment)
+    assert worker.stdin is not None
+    worker.stdin.write(b'["task", "unit"]\n')
+    worker.stdin.close()
+    assert worker.wait(30) == 0
 
 
 def test_a_shuffled_corpus_has_one_order(docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

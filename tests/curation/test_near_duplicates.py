@@ -46,6 +46,13 @@ def test_similarity_is_that_of_the_sets_of_five_words(documents: list[list[str]]
     assert _native.shingle_similarities(shingles, offsets, pairs).tolist() == pytest.approx(expected)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.text("aB9é_- —", max_size=300))
+def test_a_word_is_the_same_wherever_it_stands(text: str) -> None:
+    words = re.findall(r"[^\W_]+", text.lower())
+    assert _native.word_hashes([text])[0].tolist() == _native.word_hashes(words)[0].tolist()
+
+
 def test_minima_are_equal_at_every_level_and_for_every_number_of_threads() -> None:
     generator = random.Random(0)
     texts = [" ".join(str(generator.randrange(500)) for _ in range(n)) for n in (0, 1, 4, 5, 6, 100, 1000)] * 40

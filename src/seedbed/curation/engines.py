@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -94,9 +95,18 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it is interrupted, and ends it
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints is no answer
-    for line in sys.stdin:
-        answers.write(judge_unit(*json.loads(line)) + "\n")
+    asked: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    while True:
+        answers.write(judge_unit(*json.loads(asked.get())) + "\n")
         answers.flush()
+
+
+def _listen(asked: SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        asked.put(line)
+    # Whoever asked is gone. A worker that lived on might leave a part where another run, of other settings, works now.
+    os._exit(0)
 
 
 def _on_ray(task: str, units: Sequence[str]) -> Iterator[str]:
