@@ -11,8 +11,9 @@ Speeds are of one thread. Rounds are interleaved and ratios are taken within a r
 - near: texts to clusters. The pairs of rensa and of datatrove, whose four steps work through files, are not verified.
 - extraction: main text of the pages of two crawls, beside trafilatura, by speed; and on pages whose main text is known
   (gold_pages) by F1 as well, trafilatura also with its other settings.
-- warc: the whole of FineWeb's recipe, but for its language model, on the same crawls. datatrove reads them with our
-  library, as its own is not at hand.
+- warc: the whole of FineWeb's recipe, from the two crawls, ten times over, to signatures of what is kept. Ours is what
+  a worker does, and writes texts, scores and what was refused; datatrove writes nothing, and reads with our library, as
+  its own is not at hand. Both tell languages by the same model. Its words are spaCy's, where that is installed.
 - languages: how often the language of a text is found, by language and length.
 - recall: against the true similarity of all pairs of one documentation in five releases.
 """
@@ -36,6 +37,7 @@ import numpy as np
 from benchmarks import texts as corpora
 from benchmarks.curation_peers import (
     datatrove_clusters,
+    datatrove_fineweb,
     datatrove_rules,
     datatrove_signatures,
     rensa_clusters,
@@ -46,16 +48,16 @@ from benchmarks.gold_pages import GoldPage, f1, gold_pages
 from benchmarks.measuring import circumstances, grown_by, interleaved, ratios, spread, write_results
 from seedbed import _native
 from seedbed.core.console import show, table
-from seedbed.curation.blobs import ReadingConfig
-from seedbed.curation.documents import Document
+from seedbed.curation.config import CurationConfig
 from seedbed.curation.extraction import html as html_text
 from seedbed.curation.filters import FAMILIES, decide, measure
 from seedbed.curation.language import detect_language
 from seedbed.curation.near_duplicates import PARAMETERS, Parameters, Signatures, find_clusters
 from seedbed.curation.normalize import normalize
-from seedbed.curation.pii import mask_personal_data
 from seedbed.curation.presets import PRESETS
-from seedbed.curation.sources import read_sources
+from seedbed.curation.storage import read_tables
+from seedbed.curation.units import plan_units
+from seedbed.curation.work import judge_unit, result_of, task_of
 
 PERMUTATIONS = 112
 
@@ -263,27 +265,31 @@ def _extraction_quality(gold: Sequence[GoldPage]) -> list[dict[str, Any]]:
 
 def warc(rounds: int) -> list[dict[str, Any]]:
     """The whole of `fineweb`, from archives to signatures."""
-    sources = [str(path) for path in crawl()]
-    size = corpora.size_of(pages()) / 1e6
+    times = 10
+    sources = [str(path) for path in crawl()] * times
+    count, size = times * len(pages()), times * corpora.size_of(pages()) / 1e6
+    config = CurationConfig(preset="fineweb", languages=("en",))
+    kept: dict[str, int] = {}
 
     def ours() -> None:
-        found = [piece for piece in read_sources(sources, ReadingConfig()) if isinstance(piece, Document)]
-        measured = measure([normalize(document.text) for document in found], "fineweb")
-        decide(measured.scores, PRESETS["fineweb"].rules)
-        kinds = PRESETS["fineweb"].personal_data
-        _native.minhash([mask_personal_data(text, kinds)[0] for text in measured.texts], 5, PERMUTATIONS)
+        with tempfile.TemporaryDirectory() as folder:
+            task = task_of(config, Path(folder), 1)
+            parts = [
+                Path(folder) / result_of(judge_unit(task, unit.to_json()))[1]
+                for unit in plan_units(sources, config.reading.archives)
+            ]
+            rows = [row for table in read_tables(parts, ["text", "kept", "rule"]) for row in table.to_pylist()]
+        texts = [row["text"] if row["kept"] is None else row["kept"] for row in rows if row["rule"] is None]
+        _native.minhash(texts, 5, PERMUTATIONS)
+        kept["seedbed"] = len(texts)
 
     works: dict[str, Callable[[], object]] = {"seedbed": ours}
-    if all(map(find_spec, ("datatrove", "trafilatura", "spacy"))):
-
-        def theirs() -> None:
-            texts = [text for page in pages() if (text := trafilatura_text(page))]
-            datatrove_rules(texts, own_words=True)()
-            datatrove_signatures(texts)()
-
-        works["datatrove"] = theirs
-    rows = compare(works, size, len(pages()), rounds)
+    if all(map(find_spec, ("datatrove", "trafilatura"))):
+        theirs = datatrove_fineweb(lambda: pages() * times, own_words=find_spec("spacy") is not None)
+        works["datatrove"] = lambda: kept.update(datatrove=theirs())
+    rows = compare(works, size, count, rounds)
     print_rows("The preset fineweb, from WARC to signatures", rows)
+    show(f"kept of {count} pages: {kept}")
     return rows
 
 

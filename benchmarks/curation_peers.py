@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from seedbed.curation.language import language_model
 from seedbed.curation.near_duplicates import Parameters
 
 _WORD = re.compile(r"[^\W_]+")
 
 
-def datatrove_rules(texts: list[str], own_words: bool) -> Callable[[], object]:
-    from datatrove.data import Document
+def _rules_pass(own_words: bool) -> Callable[[Any], bool]:
+    """FineWeb's filters over a document of datatrove's, which they clean."""
     from datatrove.pipeline import filters
     from datatrove.pipeline.filters import (
         c4_filters,
@@ -31,15 +32,49 @@ def datatrove_rules(texts: list[str], own_words: bool) -> Callable[[], object]:
     ]
     modules = (gopher_quality_filter, gopher_repetition_filter, fineweb_quality_filter)
 
-    def work() -> None:
+    def passes(document: Any) -> bool:
         for module in modules:
             module.split_into_words = own.split_into_words if own_words else lambda text, language: text.split()
         c4_filters.split_into_sentences = own.split_into_sentences if own_words else lambda text, language: [text]
-        for text in texts:
-            document = Document(text=text, id="")
-            all(step.filter(document) is True for step in steps)
+        return all(step.filter(document) is True for step in steps)
+
+    return passes
+
+
+def datatrove_rules(texts: list[str], own_words: bool) -> Callable[[], object]:
+    from datatrove.data import Document
+
+    passes = _rules_pass(own_words)
+    return lambda: [passes(Document(text=text, id="")) for text in texts]
+
+
+def datatrove_fineweb(pages: Callable[[], Sequence[str]], own_words: bool) -> Callable[[], int]:
+    """FineWeb's recipe over pages, as datatrove's example puts it together: trafilatura, language, rules, signatures.
+
+    The language model is the compressed one that we use too: its own is fetched.
+    """
+    from datatrove.data import Document
+
+    passes = _rules_pass(own_words)
+    with tempfile.TemporaryDirectory() as folder:
+        signature = _signature_step(folder)
+
+    def work() -> int:
+        kept = 0
+        for page in pages():
+            document = Document(text=trafilatura_text(page), id="")
+            if document.text and _is_english(document.text) and passes(document):
+                signature.get_signature(signature.get_shingles(document.text))
+                kept += 1
+        return kept
 
     return work
+
+
+def _is_english(text: str) -> bool:
+    """As its filter asks, whose class wants numbers of another build of fastText."""
+    labels, scores = language_model().predict(text.replace("\n", " "), k=-1)
+    return dict(zip(labels, scores, strict=True)).get("__label__en", 0) > 0.65
 
 
 def runs_of(texts: Sequence[str]) -> list[list[str]]:

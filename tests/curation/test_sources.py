@@ -279,6 +279,10 @@ def test_roots_patterns_and_missing_paths(tmp_path: Path) -> None:
     assert sorted(documents) == ["a.txt", "docs/a.txt", "docs~2/a.txt"]
     documents, _ = _read(tmp_path / "*/docs/*.txt")
     assert [document.text for document in documents.values()] == ["one/docs", "two/docs"]
+    for folder in ("one", "two"):
+        (tmp_path / folder / "rows.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n'))
+    documents, _ = _read(tmp_path / "one/rows.jsonl.gz", tmp_path / "two/rows.jsonl.gz")
+    assert sorted(documents) == ["rows.jsonl.gz#1", "rows.jsonl.gz~2#1"]
     with pytest.raises(DataError, match="no such file or folder"):
         _read(tmp_path / "three")
     with pytest.raises(DataError, match="matches no file"):

@@ -98,7 +98,7 @@ def tar_members(name: str, path: Path, limits: ArchiveLimits) -> Iterator[Blob |
     used: set[str] = set()
     try:
         with open(path, "rb") as file:
-            packed = name.lower().endswith("gz")
+            packed = path.name.lower().endswith("gz")
             stream = limited(gzip.GzipFile(fileobj=file), most) if packed else cast(BinaryIO, file)
             with tarfile.open(fileobj=stream, mode="r|") as archive:
                 for number, info in enumerate(archive, start=1):

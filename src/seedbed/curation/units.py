@@ -111,7 +111,7 @@ def _entries(sources: Sequence[str]) -> Iterator[tuple[Entry, int]]:
             yield Entry(name, rule=path.rule, detail=path.detail), 0
             continue
         size = _size(path)
-        for span in _spans(name, path, size):
+        for span in _spans(path, size):
             share = size if span is None else UNIT_BYTES
             yield Entry(name, str(path.absolute()), otherwise, address, span=span), share
 
@@ -123,9 +123,9 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _spans(name: str, path: Path, size: int) -> list[tuple[int, int, int]] | list[None]:
+def _spans(path: Path, size: int) -> list[tuple[int, int, int]] | list[None]:
     """Where a large file is cut; [None] where it is read whole."""
-    cut = {"jsonl": _lines, "parquet": _row_groups}.get(format_of(name) or "")
+    cut = {"jsonl": _lines, "parquet": _row_groups}.get(format_of(path.name) or "")
     if cut is None or size <= 2 * UNIT_BYTES or not path.is_file():
         return [None]
     return cut(path) or [None]

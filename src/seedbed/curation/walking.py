@@ -147,9 +147,9 @@ def open_file(
         return
     if not stat.S_ISREG(status.st_mode):
         yield unreadable(name, "not a regular file")
-    elif name.lower().endswith(".zip"):
+    elif path.name.lower().endswith(".zip"):
         yield from zip_members(name, path, limits)
-    elif name.lower().endswith(TAR_SUFFIXES):
+    elif path.name.lower().endswith(TAR_SUFFIXES):
         yield from tar_members(name, path, limits)
     else:
         blob = _file_blob(name, path, status.st_size, limits, otherwise)
@@ -157,7 +157,7 @@ def open_file(
 
 
 def _file_blob(name: str, path: Path, size: int, limits: ArchiveLimits, otherwise: str) -> Blob | Rejection:
-    inner, packing = without_packing(name)
+    inner, packing = without_packing(path.name)  # two files of one name have numbers behind theirs in the corpus
     format = format_of(inner) or otherwise
     if not format:
         return unsupported(name)
