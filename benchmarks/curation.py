@@ -14,6 +14,8 @@ Speeds are of one thread. Rounds are interleaved and ratios are taken within a r
 - warc: the whole of FineWeb's recipe, from the two crawls, ten times over, to signatures of what is kept. Ours is what
   a worker does, and writes texts, scores and what was refused; datatrove writes nothing, and reads with our library, as
   its own is not at hand. Both tell languages by the same model. Its words are spaCy's, where that is installed.
+- decontamination: how many of an evaluation set's questions are found that were planted in news, as they are, re-cased,
+  re-punctuated and with one word in ten replaced; and how much of what holds none is taken for them.
 - languages: how often the language of a text is found, by language and length.
 - recall: against the true similarity of all pairs of one documentation in five releases.
 """
@@ -23,6 +25,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
+import json
 import random
 import statistics
 import tempfile
@@ -49,6 +52,7 @@ from benchmarks.measuring import circumstances, grown_by, interleaved, ratios, s
 from seedbed import _native
 from seedbed.core.console import show, table
 from seedbed.curation.config import CurationConfig
+from seedbed.curation.decontamination import DecontaminationConfig, Decontaminator
 from seedbed.curation.extraction import html as html_text
 from seedbed.curation.filters import FAMILIES, decide, measure
 from seedbed.curation.language import detect_language
@@ -293,6 +297,45 @@ def warc(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def decontamination() -> list[dict[str, Any]]:
+    """What is found of planted evaluation items, and what is found where there is none."""
+    generator = random.Random(0)
+    with open(corpora.SHARED / "instructions" / "gsm8k-test.jsonl", encoding="utf-8") as file:
+        items = [next(value for value in json.loads(line).values() if isinstance(value, str)) for line in file]
+    with zipfile.ZipFile(corpora.SHARED / "text" / "abc.zip") as archive:
+        news = "".join(archive.read(f"abc/{name}.txt").decode("utf-8", "replace") for name in ("rural", "science"))
+    hosts = [news[at : at + 3000] for at in range(0, len(news) - 3000, 3000)]
+    finder = Decontaminator(((str(n), item) for n, item in enumerate(items)), DecontaminationConfig())
+
+    def edited(item: str) -> str:
+        words = item.split()
+        for place in generator.sample(range(len(words)), max(1, len(words) // 10)):
+            words[place] = "something"
+        return " ".join(words)
+
+    changes: dict[str, Callable[[str], str]] = {
+        "as they are": str,
+        "re-cased": str.upper,
+        "re-punctuated": lambda item: item.replace(",", " --").replace(".", " ;\n").replace("'", "’"),
+        "one word in ten replaced": edited,
+    }
+    known = {int(name) for name in finder.names}
+    rows = []
+    for change, apply in changes.items():
+        planted = [
+            f"{hosts[n % len(hosts)][:1500]} {apply(items[n])} {hosts[n % len(hosts)][1500:]}" for n in sorted(known)
+        ]
+        found = sum(one is not None for one in finder.find(planted))
+        rows.append({"texts": f"questions planted, {change}", "found": f"{found} of {len(planted)}"})
+    with open(corpora.SHARED / "instructions" / "gsm8k-train.jsonl", encoding="utf-8") as file:
+        siblings = [json.loads(line)["question"] for line in file]
+    clean = {"news": hosts, "English of all kinds": documents(8), "questions of the training set": siblings}
+    for name, texts in clean.items():
+        rows.append({"texts": name, "found": f"{sum(one is not None for one in finder.find(texts))} of {len(texts)}"})
+    print_rows(f"Of {len(known)} questions of gsm8k's test set", rows)
+    return rows
+
+
 # Languages that are written about as they are named: ISO 639-3, as the files are called, and 639-1, as found.
 LANGUAGES = {
     "eng": "en", "fra": "fr", "deu": "de", "spa": "es", "ita": "it", "nld": "nl", "por_PT": "pt", "rus": "ru",
@@ -326,7 +369,7 @@ def languages() -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = "rules, signatures, near, recall, languages, extraction, warc"
+    names = "rules, signatures, near, recall, decontamination, languages, extraction, warc"
     parser.add_argument("parts", nargs="*", help=f"{names}; all when none is named")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--documents", type=int, default=100_000)
@@ -337,6 +380,7 @@ def main() -> None:
         "signatures": lambda: signatures(options.rounds),
         "near": lambda: near(options.rounds, options.documents),
         "recall": recall,
+        "decontamination": decontamination,
         "languages": languages,
         "extraction": lambda: extraction(options.rounds),
         "warc": lambda: warc(options.rounds),

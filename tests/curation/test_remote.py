@@ -32,6 +32,8 @@ def test_folders_files_and_patterns(store: fsspec.AbstractFileSystem, tmp_path: 
     assert _ids("memory://bucket/docs") == ["a.txt", "c.jsonl#1", "deep/b.md"]
     assert _ids("memory://bucket/docs/a.txt") == ["a.txt"]
     assert _ids("memory://bucket/docs/*.txt") == ["a.txt"]
+    both = [piece.id for piece in read_sources(["memory://bucket/docs", "memory://bucket/docs/*.txt"], ReadingConfig())]
+    assert both == ["docs/a.txt", "docs/c.jsonl#1", "docs/deep/b.md", "docs~2/a.txt"]
     before = fingerprint_sources(["memory://bucket/docs"])
     store.pipe("/bucket/docs/a.txt", b"Of other rivers.")
     assert fingerprint_sources(["memory://bucket/docs"]) != before

@@ -50,6 +50,10 @@ def source_group(source: str) -> str:
     return source.split("/", 1)[0].split("!", 1)[0]
 
 
+def _most(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_TOP_LANGUAGES])
+
+
 def _sizes(rows: pa.Table) -> dict[str, int]:
     import pyarrow.compute as pc
 
@@ -64,7 +68,7 @@ class Account:
         self._kept = {name: Counter(documents=0, bytes=0, characters=0) for name in SPLITS}
         self._drops: dict[str, Counter[str]] = {}
         self._examples: dict[str, list[dict[str, str]]] = {}
-        self._languages: Counter[str] = Counter()
+        self._languages: dict[str, Counter[str]] = {"read": Counter(), "kept": Counter()}
         self._sources = 0
         self._last_source: str | None = None
         self._groups: dict[str, Counter[str]] = {}
@@ -74,12 +78,13 @@ class Account:
         self._repaired = 0
 
     def read(self, pieces: pa.Table) -> None:
-        """Pieces in the order of reading, with columns `text`, `source` and `metadata`."""
+        """Judged pieces in the order of reading."""
         import pyarrow.compute as pc
 
         self._read.update(_sizes(pieces))
         mark = json.dumps(REPAIRED)[1:-1]
         self._repaired += pc.sum(pc.match_substring(pieces["metadata"], mark)).as_py() or 0
+        self._count_languages(pieces.filter(pieces["measured"]), "read")
         # The pieces of one source follow each other, so sources are counted and not remembered.
         sources = pieces["source"].to_pylist()
         self._sources += sum(one != before for before, one in pairwise([self._last_source, *sources]))
@@ -107,10 +112,15 @@ class Account:
 
         lengths = pc.utf8_length(rows["text"]).to_numpy()
         self._kept[split].update({**_sizes(rows), "characters": int(lengths.sum())})
-        for one in pc.value_counts(rows["language"]).to_pylist():
-            self._languages[one["values"]] += one["counts"]
+        self._count_languages(rows, "kept")
         self._count_groups(rows["source"].to_pylist(), "kept")
         self._lengths.update(np.frexp(lengths)[1].tolist())  # the number of bits
+
+    def _count_languages(self, rows: pa.Table, what: str) -> None:
+        import pyarrow.compute as pc
+
+        for one in pc.value_counts(rows["language"]).to_pylist():
+            self._languages[what][one["values"]] += one["counts"]
 
     def _count_groups(self, sources: Sequence[str], what: str) -> None:
         for name, count in Counter(map(source_group, sources)).items():
@@ -154,7 +164,8 @@ class Account:
                 {"rule": rule, **count, "examples": [example["id"] for example in self._examples[rule]]}
                 for rule, count in ranked
             ],
-            "languages": dict(sorted(self._languages.items(), key=lambda item: (-item[1], item[0]))[:_TOP_LANGUAGES]),
+            "languages": _most(self._languages["kept"]),
+            "languages_read": _most(self._languages["read"]),
             "funnel": self.funnel(),
             "groups": {name: dict(count) for name, count in self._groups.items()},
             # Keys are the least length of each class: 1, 2, 4, 8 characters and so on.

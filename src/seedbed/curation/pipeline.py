@@ -43,10 +43,9 @@ def curate_corpus(
         Metrics: `sources` (number of files, modules or topics), `read` (documents, that is sections and rejections, and
         their bytes; of what could not be read only the excerpt kept in rejected/ counts), `kept` (documents, bytes,
         characters by split), `drops` (rule, documents, bytes and ids of examples, most frequent first), `languages`
-        (documents by code, "" where unsure), `funnel` (what is left after each step), `groups` (documents by top
-        folder), `lengths` (kept documents by length), `personal_data`, `dropped_lines`,
-        `repaired` (documents decoded anew), and `near_duplicates` where
-        they were looked for.
+        (kept documents by code, "" where unsure), `languages_read` (the same of all), `funnel` (what is left after each
+        step), `groups` (documents by top folder), `lengths` (kept documents by length), `personal_data`,
+        `dropped_lines`, `repaired` (documents decoded anew), and `near_duplicates` where they were looked for.
 
     Raises:
         ConfigError: an unknown preset, rule, encoding or engine.

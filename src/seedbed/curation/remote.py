@@ -21,6 +21,16 @@ def is_remote(source: str) -> bool:
     return "://" in source
 
 
+def name_of(url: str) -> str:
+    """What is called at `url`: the last part of a file's or folder's address, the folder of a pattern's.
+
+    >>> name_of("s3://bucket/docs/"), name_of("s3://bucket/crawl/part-*.gz")
+    ('docs', 'crawl')
+    """
+    before, star, _ = url.partition("*")
+    return (before.rpartition("/")[0] if star else before).rstrip("/").rpartition("/")[2]
+
+
 def cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "seedbed" / "fetched"

@@ -30,7 +30,7 @@ from .blobs import (
     without_packing,
 )
 from .documents import Rejection
-from .remote import fetch, is_remote
+from .remote import fetch, is_remote, name_of
 from .sitemaps import is_sitemap, listed_pages
 
 
@@ -49,9 +49,11 @@ def find_roots(sources: Sequence[str]) -> list[Root]:
         DataError: a path that is not there, a pattern that matches nothing.
     """
     paths: list[Path] = []
+    names: dict[Path, str] = {}  # of what was fetched, whose folders have names of their own
     for source in sources:
         if is_remote(source):
             paths.append(fetch(source))
+            names[paths[-1]] = name_of(source)
         elif os.path.lexists(source):
             paths.append(Path(source))
         elif glob.has_magic(source):
@@ -64,7 +66,11 @@ def find_roots(sources: Sequence[str]) -> list[Root]:
     used: set[str] = set()
     roots = []
     for path in paths:
-        prefix = "" if len(paths) == 1 and path.is_dir() else unique_name(clean_name(path.resolve().name), used)
+        prefix = (
+            ""
+            if len(paths) == 1 and path.is_dir()
+            else unique_name(clean_name(names.get(path) or path.resolve().name), used)
+        )
         roots.append(Root(path, prefix))
     return roots
 

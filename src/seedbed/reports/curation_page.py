@@ -87,7 +87,7 @@ def _funnel(metrics: Mapping[str, Any]) -> Section:
     if metrics["dropped_lines"]:
         extras.append(("Lines dropped from documents that stayed", metrics["dropped_lines"]))
     if metrics["repaired"]:
-        extras.append(("Documents whose encoding was repaired", metrics["repaired"]))
+        extras.append(("Documents of files whose encoding was repaired", metrics["repaired"]))
     if extras:
         blocks.append(Table("Changed within documents", ("What", "Times"), extras))
     first, last = funnel[0]["documents"], funnel[-1]["documents"]
@@ -265,7 +265,7 @@ def _clusters(artifact: Artifact) -> Section | None:
     blocks: list[Block] = []
     if rows:
         chart = charts.bars(rows, "size", "clusters", "clusters", numbers.count)
-        blocks.append(Figure("Clusters by size", [("", chart)], ""))
+        blocks.append(Figure("Clusters by size", [("", chart)], "", wide=True))
     for keeper in largest:
         items = [(f"keeper · {keeper}", _excerpt(texts.get(keeper, "")))]
         items += [
@@ -286,10 +286,11 @@ def _where_from(metrics: Mapping[str, Any]) -> Section:
     sources = [
         (name, one["read"], one["kept"], numbers.percent(one["kept"] / max(one["read"], 1))) for name, one in groups
     ]
-    languages = [(code or "not detected", count) for code, count in metrics["languages"].items()]
+    kept = metrics["languages"]
+    languages = [(code or "not told", count, kept.get(code, 0)) for code, count in metrics["languages_read"].items()]
     blocks: list[Block] = [
         Table("By source", ("Top folder or file", "Came in", "Kept", "Share"), sources),
-        Table("By language", ("Language", "Kept documents"), languages),
+        Table("By language", ("Language", "Came in", "Kept"), languages),
         Table(
             "By split", ("Split", "Documents", "Text"),
             [(name, one["documents"], numbers.size(one["bytes"])) for name, one in metrics["kept"].items()],
@@ -313,7 +314,9 @@ def _exhaustion(size: int) -> Section:
     lead = (
         f"At {_BYTES_PER_TOKEN:.0f} bytes to a token there are about {numbers.short(tokens)} tokens. A model trained "
         f"compute-optimally sees {_TOKENS_PER_PARAMETER} tokens a parameter (Hoffmann et al. 2022); beyond "
-        f"{_USEFUL_EPOCHS} epochs repetition gives little (Muennighoff et al. 2023)."
+        f"{_USEFUL_EPOCHS} epochs repetition gives little (Muennighoff et al. 2023). So this is enough for about "
+        f"{numbers.short(tokens / _TOKENS_PER_PARAMETER)} parameters in one epoch, and for "
+        f"{numbers.short(_USEFUL_EPOCHS * tokens / _TOKENS_PER_PARAMETER)} in {_USEFUL_EPOCHS}."
     )
-    table = Table("Epochs by size of the model", ("Parameters", "Tokens wanted", "Epochs", "Data"), rows, wide=True)
+    table = Table("Epochs by size of the model", ("Parameters", "Tokens", "Epochs", "Data"), rows, wide=True)
     return Section("exhaustion", "How far it reaches", lead, [table])
