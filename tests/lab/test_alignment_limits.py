@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from seedbed.alignment.limits import FLAWS, Samples, planted_hack
+from seedbed.alignment.limits import FLAWS, Samples, curve, planted_hack
+from seedbed.alignment.ppo import PPOConfig
+from seedbed.alignment.remedies import stopped_at_the_peak
 from seedbed.alignment.rollouts import Answer
 from seedbed.cli.app import app
 
@@ -51,6 +53,20 @@ def test_measure_writes_a_page_of_what_it_measured(run: Path) -> None:
     assert exact["mean"] >= 0
     assert abs(k1["mean"] - exact["mean"]) < 4 * k1["deviation"]
     assert study["diversity"][0]["divergence"] == pytest.approx(0, abs=1e-6)
+    remedies = {row["policy"]: row for row in study["remedies"]}
+    gold = {row["policy"]: row["gold"] for row in study["diversity"]}
+    for name, row in remedies.items():
+        assert row["gain"] == pytest.approx(row["gold"] - gold["fine-tuned"])
+        if row["against"]:
+            assert row["over"] == pytest.approx(row["gold"] - remedies[row["against"]]["gold"])
+            assert name not in gold
+    assert {"PPO, price 0", "PPO, price for 5 nats", "PPO, 2 reward models - 1 deviations"} < set(remedies)
+    free, bonus = (
+        [json.loads(line) for line in (run / f"limits/{name}/metrics.jsonl").read_text().splitlines()]
+        for name in ("ppo-0", "ppo-entropy-bonus-0.01")
+    )
+    assert free[0]["gold"] == bonus[0]["gold"]
+    assert free[-1]["entropy"] != bonus[-1]["entropy"]
     assert {row["flaw"] for row in study["hacks"]} == set(FLAWS)
     assert "The limits of alignment" in (run / "limits/index.html").read_text()
 
@@ -66,3 +82,22 @@ def test_a_planted_flaw_is_found_and_costs_gold() -> None:
     assert row["found"] == "length"
     assert row["gold_misled"] < row["gold_honest"] - 0.2
     assert row["feature_misled"] > row["feature_first"] + 3
+
+
+def test_a_run_stops_where_its_curve_peaks_and_took_the_same_steps_until_there() -> None:
+    d = np.linspace(0.2, 4.0, 10)
+    gold = d * (0.3 - 0.2 * np.log(d)) + 0.5  # peaks at exp(0.5)
+    points = [
+        {"iteration": place + 1, "d": x, "proxy": 0.0, "gold": y}
+        for place, (x, y) in enumerate(zip(d, gold, strict=True))
+    ]
+    config = PPOConfig(iterations=10, epochs=2, minibatches=2)
+    stopped = stopped_at_the_peak(config, curve("PPO", points, "rl"))
+    assert stopped is not None
+    assert stopped.iterations == int(np.argmax(d >= math.exp(0.5)))  # a point is of the policy before its updates
+    whole, part = config.trainer(), stopped.trainer()
+    assert part.steps == 4 * stopped.iterations
+    for step in range(part.steps):
+        assert part.learning_rate_at(step) == pytest.approx(whole.learning_rate_at(step), rel=1e-12)
+    rising = [point | {"gold": point["d"]} for point in points]
+    assert stopped_at_the_peak(config, curve("PPO", rising, "rl")) is None

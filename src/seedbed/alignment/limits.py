@@ -6,11 +6,9 @@ nats per answer. The curves' forms are in `overoptimization`. P prompts, S sampl
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,28 +17,22 @@ from pydantic import Field
 
 from ..core.config import Config
 from ..core.errors import DataError
-from ..core.randomness import derive_seed, numpy_generator
+from ..core.randomness import derive_seed
 from ..datasets.instructions import Turns
-from ..datasets.jsonl import Row
-from ..datasets.preferences import EncodedPreferences, encode_preferences
-from ..finetuning.instruct import load_decoder
 from ..models import Decoder
 from . import losses
 from .best_of_n import divergence, expected_best, pass_at_k
 from .diversity import distinct_n, self_bleu, unique_share
 from .overoptimization import Form, OverOptimization, fit
-from .questions import drawn
-from .reward_model import Ensemble, RewardModel, preference_metrics
-from .reward_stage import RewardConfig, fit_reward_model, pair_margins
+from .reward_model import RewardModel
 from .rewards import GoldConfig
-from .rollouts import Answer, Reference, as_sequences, compare, freeze, rewards_of, sample_answers
+from .rollouts import Answer, Reference, as_sequences, compare, sample_answers
 
 if TYPE_CHECKING:
     from ..tokenizers import Tokenizer
 
 _SELF_BLEU_ANSWERS = 200
 _KL_ESTIMATORS: tuple[losses.Estimator, ...] = ("k1", "k2", "k3")
-Advance = Callable[[str], None]
 
 
 class LimitsConfig(Config):
@@ -58,6 +50,8 @@ class LimitsConfig(Config):
     )
     ensemble: int = Field(3, ge=2, description="reward models of other seeds whose disagreement is a penalty")
     disagreement: float = Field(1.0, ge=0, description="the penalty in deviations")
+    target: float = Field(5.0, gt=0, description="nats per answer that a following price of divergence aims at")
+    entropy_weight: float = Field(0.01, ge=0, description="the bonus that is tried as a remedy")
     right: float = Field(0.9, gt=0, le=1, description="gold reward from which an answer counts as right, for pass@k")
     temperature: float = Field(1.0, gt=0)
     max_new_tokens: int = Field(48, ge=1)
@@ -76,24 +70,6 @@ class Curve:
     name: str
     points: list[dict[str, float]]
     fitted: OverOptimization | None
-
-
-@dataclass
-class AlignmentStudy:
-    """All that was measured; `to_json` gives it as plain values."""
-
-    curves: list[Curve] = field(default_factory=list)
-    reward_models: list[dict[str, Any]] = field(default_factory=list)  # by size, preferences, and the ensemble
-    diversity: list[dict[str, Any]] = field(default_factory=list)  # by policy
-    estimators: list[dict[str, Any]] = field(default_factory=list)  # by policy and estimator
-    hacks: list[dict[str, Any]] = field(default_factory=list)  # by planted flaw
-
-    def to_json(self) -> dict[str, Any]:
-        values = asdict(self)
-        for curve, one in zip(values["curves"], self.curves, strict=True):
-            if one.fitted is not None:
-                curve["fitted"] |= {"peak": one.fitted.peak, "bends": one.fitted.bends}
-        return values
 
 
 def curve(name: str, points: Sequence[Mapping[str, float]], form: Form, start: float | None = None) -> Curve:
@@ -150,58 +126,6 @@ class Samples:
     answers: list[Answer]  # side by side for each prompt
     gold_PS: np.ndarray
     proxy_PS: np.ndarray
-
-
-def study_limits(
-    config: LimitsConfig,
-    reward_config: RewardConfig,
-    sft: Path,
-    reward: Path,
-    questions: Sequence[str | Turns],
-    preferences: tuple[Sequence[Row], Sequence[Row]],
-    policies: Mapping[str, Path],
-    trajectories: Mapping[str, Sequence[Mapping[str, Any]]],
-    scratch: Path,
-    advance: Advance = lambda what: None,
-) -> AlignmentStudy:
-    """Measure on the fine-tuned model in `sft`, its reward model, and policies trained against that.
-
-    Args:
-        questions: held out from all training.
-        preferences: training and held-out rows that the reward model learned from.
-        policies: folders of trained policies by name.
-        trajectories: rows of their `metrics.jsonl`.
-        scratch: where reward models of other sizes are trained.
-    """
-    from ..tokenizers import Tokenizer
-
-    tokenizer, start, judge = Tokenizer.load(sft), freeze(load_decoder(sft)), freeze(RewardModel.load(reward))
-    asked = drawn(questions, config.prompts, numpy_generator(config.seed, "limits"))
-
-    def sampled(model: Decoder, samples: int) -> Samples:
-        return sample(model, tokenizer, asked, samples, judge, reward_config.gold, config)
-
-    study = AlignmentStudy()
-    advance(f"{len(asked)} questions, {config.samples} answers each")
-    base = sampled(start, config.samples)
-    before = float(base.gold_PS.mean())
-    study.curves.append(curve("best of n", best_of_n_points(base.proxy_PS, base.gold_PS), "best-of-n", before))
-    study.curves += [
-        curve(name, online_points(rows) + preference_points(rows), "rl") for name, rows in trajectories.items()
-    ]
-    study.diversity.append(diversity_row("fine-tuned", base, start, Reference(start), config))
-    for name, path in policies.items():
-        advance(f"policy {name}")
-        policy = freeze(load_decoder(path))
-        reference = Reference(start)
-        found = sampled(policy, config.policy_samples)
-        study.diversity.append(diversity_row(name, found, policy, reference, config))
-        study.estimators += estimator_rows(name, policy, reference, found.answers, config.temperature)
-    study.reward_models = reward_model_rows(
-        config, reward_config, start, tokenizer, base, preferences, scratch, advance
-    )
-    study.hacks = [planted_hack(name, flaw, base) for name, flaw in FLAWS.items()]
-    return study
 
 
 def sample(
@@ -265,76 +189,6 @@ def estimator_rows(
             "negative": float((values < 0).float().mean()),
         })  # fmt: skip
     return rows
-
-
-def reward_model_rows(
-    config: LimitsConfig,
-    reward_config: RewardConfig,
-    start: Decoder,
-    tokenizer: Tokenizer,
-    base: Samples,
-    preferences: tuple[Sequence[Row], Sequence[Row]],
-    scratch: Path,
-    advance: Advance,
-) -> list[dict[str, Any]]:
-    """Reward models of several sizes (the first blocks of the body), numbers of preferences and seeds: how well each
-    tells held-out pairs apart, and what best of n makes of it."""
-    context, end_id = start.config.context_length, start.config.eos_token_id
-    assert end_id is not None
-    train, held_out = (encode_preferences(rows, tokenizer, context, end_id) for rows in preferences)
-    layers = start.config.layers
-    depths = sorted({max(1, layers // 4), max(1, layers // 2), layers})
-    wanted = [(depth, 1.0, 0) for depth in depths[:-1]] + [(layers, share, 0) for share in sorted(config.shares)]
-    wanted += [(layers, 1.0, seed) for seed in range(1, config.ensemble)]
-    models: dict[tuple[int, float, int], RewardModel] = {}
-    rows = []
-    for depth, share, seed in wanted:
-        advance(f"reward model of {depth} blocks on {share:.0%} of the preferences, seed {seed}")
-        folder = scratch / f"reward-{depth}-{share:g}-{seed}"
-        folder.mkdir(parents=True, exist_ok=True)
-        part = _some(train, share, config.seed)
-        own = reward_config.replace(seed=derive_seed(reward_config.seed, seed) if seed else reward_config.seed)
-        model = freeze(fit_reward_model(own, shallower(start, depth), part, folder, folder / "metrics.jsonl")[0])
-        model.normalise([one.sequence for one in base.answers])
-        models[depth, share, seed] = model
-        if not seed:
-            rows.append(_reward_row(f"{depth} blocks, {len(part)} pairs", model, base, held_out, depth, len(part)))
-    members = [models[layers, 1.0, seed] for seed in range(config.ensemble)]
-    for weight in (0.0, config.disagreement):
-        ensemble = Ensemble(members, weight)
-        name = f"{len(members)} seeds, mean" + (f" - {weight:g} deviations" if weight else "")
-        rows.append(_reward_row(name, ensemble, base, held_out, layers, len(train)))
-    return rows
-
-
-def shallower(decoder: Decoder, layers: int) -> Decoder:
-    """A copy with the first `layers` blocks alone."""
-    model = copy.deepcopy(decoder).requires_grad_(True)
-    model.blocks = model.blocks[:layers]
-    model.config = model.config.replace(layers=layers)
-    return model
-
-
-def _reward_row(
-    name: str, model: RewardModel | Ensemble, base: Samples, held_out: EncodedPreferences, layers: int, pairs: int
-) -> dict[str, Any]:
-    proxy_PS = rewards_of(model.reward, base.answers).reshape(base.gold_PS.shape)
-    points = best_of_n_points(proxy_PS, base.gold_PS)
-    best = max(points, key=lambda point: point["gold"])
-    found = preference_metrics(pair_margins(model.score, held_out))
-    return {
-        "name": name, "layers": layers, "pairs": pairs, "accuracy": found["accuracy"],
-        "calibration_error": found["calibration_error"],
-        "correlation": float(np.corrcoef(proxy_PS.ravel(), base.gold_PS.ravel())[0, 1]),
-        "gold_first": points[0]["gold"], "gold_last": points[-1]["gold"], "gold_best": best["gold"],
-        "best_n": best["n"], "last_n": points[-1]["n"], "points": points,
-    }  # fmt: skip
-
-
-def _some(pairs: EncodedPreferences, share: float, seed: int) -> EncodedPreferences:
-    wanted = max(2, round(len(pairs) * share))
-    rows = numpy_generator(seed, "preferences").permutation(len(pairs))[:wanted]
-    return pairs if wanted >= len(pairs) else pairs.select(rows)
 
 
 # Flaws that people have found in rewards, planted on purpose: what each adds to the score of an answer, in deviations.

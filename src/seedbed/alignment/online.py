@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -47,7 +47,8 @@ class OnlineConfig(Config):
     epochs: int = Field(2, ge=1, description="passes over an iteration's answers")
     minibatches: int = Field(2, ge=1, description="updates per pass")
     accumulation: int = Field(1, ge=1, description="micro-batches that an update is cut into, to save memory")
-    learning_rate: float = Field(3e-4, gt=0, description="peak learning rate, falling linearly to 0")
+    learning_rate: float = Field(3e-4, gt=0, description="peak learning rate, falling linearly")
+    final_factor: float = Field(0.0, ge=0, le=1, description="learning rate at the end, as a share of the peak")
     clip: float = Field(0.2, gt=0, lt=1, description="how far a probability ratio may go from 1 and still count")
     entropy_weight: float = Field(0.0, ge=0, description="weight of the entropy bonus")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
@@ -82,9 +83,13 @@ class OnlineConfig(Config):
         return TrainerConfig(
             steps=self.iterations * self.updates, batch_size=math.ceil(self.rollouts / self.minibatches),
             accumulation=self.accumulation, optimizer="adamw", learning_rate=self.learning_rate, weight_decay=0.0,
-            schedule="wsd", warmup_fraction=0.0, decay_fraction=1.0, clip_norm=self.clip_norm,
+            schedule="wsd", warmup_fraction=0.0, decay_fraction=1.0, final_factor=self.final_factor,
+            clip_norm=self.clip_norm,
             evaluate_every=self.updates, checkpoint_every=self.checkpoint_every * self.updates, seed=self.seed,
         )  # fmt: skip
+
+
+OnlineT = TypeVar("OnlineT", bound=OnlineConfig)
 
 
 class KLControl:

@@ -7,7 +7,8 @@ from typing import Any
 
 import altair as alt
 
-from ..alignment.limits import AlignmentStudy, Curve
+from ..alignment.limits import Curve
+from ..alignment.study import START, AlignmentStudy
 from ..core.artifacts import write_atomically
 from ..core.console import table
 from ..core.errors import disk_errors
@@ -18,7 +19,17 @@ from .images import write_image
 from .page import Card, Figure, Page, Section, Table
 
 _CURVE_POINTS = 40
-_PAGE_ALONE = ("First", "a", "±", "b", "± ", "Calibration error", "Self-BLEU", "Deviation")  # a terminal is narrow
+_PAGE_ALONE = (
+    "First",
+    "a",
+    "±",
+    "b",
+    "± ",
+    "Calibration error",
+    "Self-BLEU",
+    "Deviation",
+    "Proxy",
+)  # a terminal is narrow
 
 
 def write_alignment(study: AlignmentStudy, out: Path) -> None:
@@ -58,7 +69,8 @@ def alignment_page(study: AlignmentStudy) -> Page:
 
 
 def _sections(study: AlignmentStudy) -> list[Section]:
-    return [_frontier(study), _reward_models(study), _diversity(study), _estimators(study), _hacks(study)]
+    parts = [_frontier(study), *_remedies(study), _reward_models(study), _diversity(study), _estimators(study)]
+    return [*parts, _hacks(study)]
 
 
 def _cards(study: AlignmentStudy) -> list[Card]:
@@ -125,6 +137,47 @@ def _frontier(study: AlignmentStudy) -> Section:
             Table("Curves", columns, rows, caption, wide=True),
         ],
     )  # fmt: skip
+
+
+def _remedies(study: AlignmentStudy) -> list[Section]:
+    rows = [
+        (row["policy"], numbers.fixed(row["gold"], 3), _difference(row["gain"], row["gain_error"]),
+         "" if row["against"] is None else _difference(row["over"], row["over_error"]), numbers.fixed(row["proxy"], 2),
+         numbers.fixed(row["divergence"], 1), numbers.fixed(row["entropy"], 2), numbers.percent(row["pass_k"]))
+        for row in study.remedies
+    ]  # fmt: skip
+    if not rows:
+        return []
+    first = study.diversity[0]
+    rows.append((
+        START, numbers.fixed(first["gold"], 3), "", "", numbers.fixed(first["proxy"], 2),
+        numbers.fixed(first["divergence"], 1), numbers.fixed(first["entropy"], 2), numbers.percent(first["pass_k"]),
+    ))  # fmt: skip
+    columns = ("Policy", "Gold", f"Over {START}", "Over none", "Proxy", "Nats away", "Entropy", f"Pass@{first['k']}")
+    lead = (
+        "The same training with something that holds it back: a price of divergence, fixed or following a target; a "
+        "bonus for entropy; several reward models less their disagreement; a stop where the fitted curve peaks. Over "
+        f"none is the gain in gold over the same method without a remedy; differences have the standard error over "
+        f"questions. {_helped(study)}"
+    )
+    caption = f"Over none: {', '.join(dict.fromkeys(row['against'] for row in study.remedies if row['against']))}."
+    return [Section("remedies", "Remedies", lead, [Table("Gold with each remedy", columns, rows, caption, wide=True)])]
+
+
+def _difference(value: float, error: float) -> str:
+    return f"{numbers.fixed(value, 3, sign=True)} ± {numbers.fixed(error, 3)}"
+
+
+def _helped(study: AlignmentStudy) -> str:
+    """Which remedies helped beyond their error, in words."""
+    tried = [row for row in study.remedies if row["against"] is not None]
+    helped = [row["policy"] for row in tried if row["over"] > 2 * row["over_error"]]
+    harmed = [row["policy"] for row in tried if row["over"] < -2 * row["over_error"]]
+    said = [f"By more than twice that, {what}: {'; '.join(names)}." for names, what in (
+        (helped, "these helped"), (harmed, "these harmed")) if names]  # fmt: skip
+    stopped = any("stopped" in row["policy"] for row in tried)
+    said += [] if stopped else ["No curve without a price bends within its points, so there was no peak to stop at."]
+    return " ".join(said) if helped or harmed else " ".join(["None made a difference of twice that.", *said])
 
 
 def _form(curve: Curve) -> tuple[str, ...]:

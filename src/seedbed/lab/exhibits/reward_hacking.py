@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from ...alignment.best_of_n import expected_best
-from ...alignment.limits import AlignmentStudy, Curve, Samples, best_of_n_points, curve, online_points
+from ...alignment.limits import Curve, Samples, best_of_n_points, curve, online_points
+from ...alignment.study import AlignmentStudy
 from ...reports import numbers
 from ...reports.alignment_page import frontier_chart
 from ...reports.charts import thinned
