@@ -1,18 +1,22 @@
 """Learning from preferences and from rewards beside TRL: one checkpoint, equal data, batch and precision.
 
-    python -m benchmarks.alignment [--models 10M] [--only dpo grpo ppo] [--rounds 3] [--memory] [--out FILE]
+    python -m benchmarks.alignment [--models 10M] [--only dpo grpo ppo] [--rounds 3] [--answers 128] [--pairs 16]
+                                   [--memory] [--parts] [--out FILE]
 
 The checkpoint has random weights of Qwen3's shape; questions and pairs are real ones (999 instructions, 300 preference
 pairs), cut to the context. A step of DPO has 16 pairs, the reference's log-probabilities cached on both sides. An
 iteration of GRPO samples 128 answers of 64 tokens, 8 to a question, scores them by their length and makes one update.
-TRL 1.16 has no PPO any more: ours, with its value model, stands beside TRL's RLOO, which has none. Float32, AdamW, two
-threads; rounds are interleaved and ratios are taken within a round. Random weights hardly ever end an answer, so both
-sides sample as many tokens. Memory is what a process of its own grows by.
+TRL 1.16 has no PPO any more: an iteration of ours, with its value model, stands beside the loop that people write with
+transformers' `generate` ("plain"), and beside TRL's RLOO, which has no value model and no reference. Float32, AdamW,
+two threads; rounds are interleaved and ratios are taken within a round. Random weights hardly ever end an answer, so
+all sample as many tokens. Memory is what a process of its own grows by. `--parts` times nothing of the peers' but says
+in processor time of one thread where an iteration of ours goes, beside the matrix products that it cannot do without.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import subprocess
@@ -31,7 +35,8 @@ import seedbed  # noqa: F401  (how threads wait is settled before torch comes)
 import torch
 
 from benchmarks.generation import MODELS, THREADS
-from benchmarks.measuring import circumstances, grown_by, interleaved, ratios, spread, write_results
+from benchmarks.measuring import CLOCKS, circumstances, grown_by, interleaved, ratios, seconds, spread, write_results
+from benchmarks.plain_ppo import plain_ppo
 from benchmarks.texts import SHARED
 from seedbed.alignment.dpo import DPOConfig, DPOObjective, reference_logprobs
 from seedbed.alignment.grpo import GroupBatches, GRPOConfig, GRPOObjective
@@ -50,9 +55,18 @@ from seedbed.models import Decoder, ModelConfig, save_model
 from seedbed.tokenizers import Tokenizer, train_bpe
 from seedbed.tokenizers.chat import CHATML, CHATML_TOKENS, END_OF_TURN, PAD
 
-CONTEXT, ANSWERS, GROUP, NEW, PAIRS = 512, 128, 8, 64, 16
+CONTEXT, GROUP, NEW = 512, 8, 64
 SIZES = {"10M": MODELS["10M"], "60M": {**MODELS["30M"], "hidden_size": 640, "layers": 11, "intermediate_size": 1792}}
 Step = Callable[[], object]
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Where the checkpoint lies, and how much a step has of pairs and of answers."""
+
+    folder: Path
+    pairs: int
+    answers: int
 
 
 def checkpoint(name: str, folder: Path) -> None:
@@ -82,13 +96,14 @@ def by_length(answers: Sequence[Answer]) -> np.ndarray:
     return np.array([len(one.text) for one in answers], np.float32)
 
 
-def our_dpo(folder: Path) -> Step:
+def our_dpo(work: Work) -> Step:
+    folder = work.folder
     policy, tokenizer = load_decoder(folder), Tokenizer.load(folder)
     end_id, pad_id = policy.config.eos_token_id, policy.config.pad_token_id
     assert end_id is not None
     assert pad_id is not None
     pairs = encode_preferences(_pairs(), tokenizer, CONTEXT, end_id)
-    batches = SharedPromptBatches(pairs, PAIRS, pad_id, 0, reference_logprobs(policy, pairs, pad_id))
+    batches = SharedPromptBatches(pairs, work.pairs, pad_id, 0, reference_logprobs(policy, pairs, pad_id))
     optimizer, objective = torch.optim.AdamW(policy.parameters(), lr=1e-5), DPOObjective(DPOConfig())
     stream = iter(batches)
     return partial(_update, policy, optimizer, objective, stream)
@@ -102,10 +117,17 @@ def _update(model: torch.nn.Module, optimizer: torch.optim.Optimizer, objective:
     optimizer.zero_grad(set_to_none=True)
 
 
-def our_online(folder: Path, method: str) -> Step:
+def our_online(work: Work, method: str) -> Step:
+    model, objective, batches = our_parts(work, method)
+    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-5)
+    return partial(_update, model, optimizer, objective, batches)
+
+
+def our_parts(work: Work, method: str) -> tuple[torch.nn.Module, GRPOObjective | PPOObjective, OnlineBatches]:
+    folder = work.folder
     policy, tokenizer = load_decoder(folder), Tokenizer.load(folder)
     shape: dict[str, Any] = {
-        "rollouts": ANSWERS, "epochs": 1, "minibatches": 1, "max_new_tokens": NEW, "accumulation": 1,
+        "rollouts": work.answers, "epochs": 1, "minibatches": 1, "max_new_tokens": NEW, "accumulation": 1,
     }  # fmt: skip
     config: OnlineConfig
     batches: OnlineBatches
@@ -122,8 +144,7 @@ def our_online(folder: Path, method: str) -> Step:
         model = ActorCritic(policy, RewardModel.from_decoder(load_decoder(folder), torch_generator(0, "head")))
         objective = PPOObjective(config)
         batches = RolloutBatches(config, model, reference, by_length, tokenizer, _questions())
-    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-5)
-    return partial(_update, model, optimizer, objective, batches)
+    return model, objective, batches
 
 
 def _settings(folder: Path, **more: Any) -> dict[str, Any]:
@@ -133,14 +154,15 @@ def _settings(folder: Path, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def trl_dpo(folder: Path) -> Step:
+def trl_dpo(work: Work) -> Step:
+    folder = work.folder
     from datasets import Dataset
     from trl import DPOConfig as TheirConfig
     from trl import DPOTrainer
 
     pairs = [_as_messages(row) for row in _kept(folder)]
     config = TheirConfig(
-        **_settings(folder, per_device_train_batch_size=PAIRS, precompute_ref_log_probs=True, max_length=CONTEXT)
+        **_settings(folder, per_device_train_batch_size=work.pairs, precompute_ref_log_probs=True, max_length=CONTEXT)
     )
     model, tokenizer = _theirs(folder)
     trainer = DPOTrainer(model, args=config, train_dataset=Dataset.from_list(pairs), processing_class=tokenizer)
@@ -166,12 +188,13 @@ def _as_messages(row: dict[str, Any]) -> dict[str, Any]:
     return {"prompt": prompt, **sides}
 
 
-def trl_online(folder: Path, method: str) -> Step:
+def trl_online(work: Work, method: str) -> Step:
     import trl
     from datasets import Dataset
 
+    folder = work.folder
     settings = _settings(
-        folder, per_device_train_batch_size=ANSWERS, num_generations=GROUP, max_completion_length=NEW, beta=0.0,
+        folder, per_device_train_batch_size=work.answers, num_generations=GROUP, max_completion_length=NEW, beta=0.0,
         temperature=1.0, steps_per_generation=1,
     )  # fmt: skip
     prompts = Dataset.from_list([{"prompt": [{"role": "user", "content": one}]} for one in _questions()])
@@ -212,74 +235,133 @@ def _their_step(trainer: Any) -> Step:
     return step
 
 
-OURS: dict[str, Callable[[Path], Step]] = {
-    "dpo": our_dpo, "grpo": partial(our_online, method="grpo"), "ppo": partial(our_online, method="ppo"),
-}  # fmt: skip
-THEIRS: dict[str, Callable[[Path], Step]] = {
-    "dpo": trl_dpo, "grpo": partial(trl_online, method="grpo"), "ppo": partial(trl_online, method="rloo"),
-}  # fmt: skip
+Maker = Callable[[Work], Step]
+MAKERS: dict[str, dict[str, Maker]] = {
+    "dpo": {"ours": our_dpo, "trl": trl_dpo},
+    "grpo": {"ours": partial(our_online, method="grpo"), "trl": partial(trl_online, method="grpo")},
+    "ppo": {
+        "ours": partial(our_online, method="ppo"),
+        "plain": lambda work: plain_ppo(work.folder, _questions(), work.answers, NEW),
+        "trl rloo": partial(trl_online, method="rloo"),
+    },
+}
 
 
-def _peak(folder: Path, side: str, kind: str) -> float:
+def _peak(work: Work, side: str, kind: str) -> float:
     """Megabytes that a process of its own grows by over two steps."""
-    command = [sys.executable, "-m", "benchmarks.alignment", "--job", side, kind, str(folder)]
+    sizes = ["--pairs", str(work.pairs), "--answers", str(work.answers)]
+    command = [sys.executable, "-m", "benchmarks.alignment", *sizes, "--job", side, kind, str(work.folder)]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(found.stdout.strip().splitlines()[-1])
 
 
-def _job(side: str, kind: str, folder: Path) -> None:
+def _job(side: str, kind: str, work: Work) -> None:
     torch.set_num_threads(THREADS)
 
-    def work() -> None:
-        step = (OURS if side == "ours" else THEIRS)[kind](folder)
+    def steps() -> None:
+        step = MAKERS[kind][side](work)
         step()
         step()
 
-    print(grown_by(work))
+    print(grown_by(steps))
 
 
-def measure(name: str, kinds: Sequence[str], rounds: int, memory: bool) -> list[dict[str, Any]]:
+def measure(name: str, work: Work, kinds: Sequence[str], rounds: int, memory: bool) -> list[dict[str, Any]]:
     rows = []
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        checkpoint(name, folder)
-        for kind in kinds:
-            works = {"ours": OURS[kind](folder), "trl": THEIRS[kind](folder)}
-            for work in works.values():
-                work()  # what is made at first is not the step's
-            times = interleaved(works, rounds)
-            ratio = ratios(times["ours"], times["trl"])
-            row: dict[str, Any] = {"model": name, "kind": kind, "seconds": times, "ratio": ratio}
-            if memory:
-                row["megabytes"] = {side: _peak(folder, side, kind) for side in works}
-            rows.append(row)
-            print(json.dumps(row), flush=True)
+    for kind in kinds:
+        steps = {side: make(work) for side, make in MAKERS[kind].items()}
+        for step in steps.values():
+            step()  # what is made at first is not the step's
+        times = interleaved(steps, rounds)
+        found = {side: ratios(times["ours"], one) for side, one in times.items() if side != "ours"}
+        row: dict[str, Any] = {
+            "model": name, "kind": kind, "pairs": work.pairs, "answers": work.answers, "seconds": times, "ratio": found,
+        }  # fmt: skip
+        if memory:
+            row["megabytes"] = {side: _peak(work, side, kind) for side in steps}
+        rows.append(row)
+        print(json.dumps(row), flush=True)
     return rows
+
+
+def parts(name: str, work: Work) -> dict[str, Any]:
+    """Processor seconds of one thread of the parts of an iteration of GRPO, and of the products of its update alone."""
+    torch.set_num_threads(1)
+    model, objective, batches = our_parts(work, "grpo")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    clock, found = CLOCKS["processor"], {}
+    for _ in range(2):  # the first makes what later ones have
+        started = clock()
+        batch = next(batches)
+        found["sampling"] = clock() - started
+        total: list[torch.Tensor] = []
+        found["update, forward"] = seconds(partial(_forward, model, objective, batch, total), clock)
+        found["update, backward"] = seconds(total[0].backward, clock)
+        found["clipping and AdamW"] = seconds(partial(_finish, model, optimizer), clock)
+    tokens = int(batch.mask_BT.sum())
+    found["products of the update alone"] = seconds(partial(_products, model, tokens), clock)
+    return {"model": name, "kind": "parts of grpo", "answer_tokens": tokens, "seconds": found}
+
+
+def _forward(model: torch.nn.Module, objective: Any, batch: Any, into: list[torch.Tensor]) -> None:
+    into.append(objective.loss(model.train(), batch)[0])
+
+
+def _finish(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def _products(model: torch.nn.Module, tokens: int) -> None:
+    """What no update of so many tokens can do without: each weight's product forward, and both backward."""
+    for weight in [one for one in model.parameters() if one.dim() == 2]:
+        outputs, inputs = weight.shape
+        x_NI, gradient_NO = torch.ones(tokens, inputs), torch.ones(tokens, outputs)
+        x_NI @ weight.T, gradient_NO @ weight, gradient_NO.T @ x_NI
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["10M"], choices=list(SIZES))
-    parser.add_argument("--only", nargs="+", default=list(OURS), choices=list(OURS))
+    parser.add_argument("--only", nargs="+", default=list(MAKERS), choices=list(MAKERS))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--answers", type=int, default=128, help="of an iteration, 8 to a question")
+    parser.add_argument("--pairs", type=int, default=16, help="of a step of DPO")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--parts", action="store_true", help="where an iteration of ours goes, and nothing else")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
-        _job(options.job[0], options.job[1], Path(options.job[2]))
+        _job(options.job[0], options.job[1], Work(Path(options.job[2]), options.pairs, options.answers))
         return
     torch.set_num_threads(THREADS)
-    rows = [row for name in options.models for row in measure(name, options.only, options.rounds, options.memory)]
-    shown = [
-        (row["model"], row["kind"], *(spread(row["seconds"][side], 2) for side in ("ours", "trl")),
-         spread(row["ratio"], 2), *(f"{one:,.0f}" for one in row.get("megabytes", {}).values()))
-        for row in rows
-    ]  # fmt: skip
-    columns = ("model", "step", "ours, s", "TRL, s", "times as fast", "ours, MB", "TRL, MB")
-    table(columns[: len(shown[0])], shown)
+    rows: list[dict[str, Any]] = []
+    for name in options.models:
+        with tempfile.TemporaryDirectory() as scratch:
+            checkpoint(name, Path(scratch))
+            work = Work(Path(scratch), options.pairs, options.answers)
+            if options.parts:
+                rows.append(parts(name, work))
+                table(("part", "processor seconds"), [(key, f"{one:.2f}") for key, one in rows[-1]["seconds"].items()])
+            else:
+                rows += measure(name, work, options.only, options.rounds, options.memory)
+    if not options.parts:
+        show_table(rows)
     if options.out:
         write_results(options.out, {**circumstances(["torch", "transformers", "trl"]), "rows": rows})
+
+
+def show_table(rows: Sequence[dict[str, Any]]) -> None:
+    shown = []
+    for row in rows:
+        for side, times in row["seconds"].items():
+            ratio = spread(row["ratio"][side], 2) if side in row["ratio"] else ""
+            memory = f"{row['megabytes'][side]:,.0f}" if "megabytes" in row else ""
+            shown.append((row["model"], row["kind"], side, spread(times, 2), ratio, memory))
+    table(("model", "step", "by", "seconds", "ours is times as fast", "MB"), shown)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Fine-tuning side by side with peft, trl and bitsandbytes on a CPU.
 
     python -m benchmarks.finetuning DATA.json [--models 10M 60M] [--only sft lora dora qlora product] [--rounds 5]
+                                    [--rows 16] [--memory]
 
 DATA is a JSON list of {"instruction", "input", "output"} (Alpaca's). Models are random and of Qwen3's shape, the same
 weights for all; tokens are those of a tokenizer trained on the data. Everything is float32 on two threads, rounds are
@@ -10,7 +11,8 @@ sft: steps over the same rows. trl pads batches (its default), or packs them; th
 puts examples one behind another. lora, dora, qlora: steps of one padded batch, the same for both, every linear layer
 but the head adapted; beside them what no adapter can avoid, the frozen model's own passes forward and back. product:
 x W^T with W in NF4 with double quantisation, by rows of x.
-Memory is what a process of its own grows by.
+Memory (sft, lora) is what a process of its own grows by over four steps, loading included: ours, trl's trainer, and
+for lora trl's trainer with peft's adapter, padding or packing.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ MODELS = {
     "60M": {"vocab_size": 8192, "hidden_size": 640, "layers": 12, "heads": 10, "kv_heads": 2, "head_dim": 64,
             "intermediate_size": 1920},
 }  # fmt: skip
-CONTEXT, ROWS, LORA_ROWS, RANK = 512, 16, 8, 8
+CONTEXT, RANK = 512, 8
 Step = Callable[[], object]
 
 
@@ -57,6 +59,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["10M"], choices=list(MODELS))
     parser.add_argument("--only", nargs="+", default=["sft", "lora", "dora", "qlora", "product"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=16, help="of a step of sft; of one with adapters half of them")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -65,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.models:
             place = Path(folder) / name
-            prepare(place, name, arguments.data)
+            prepare(place, name, arguments.data, arguments.rows)
             for kind in arguments.only:
                 works = WORKS[kind](place)
                 for work in works.values():
@@ -73,15 +76,18 @@ def main() -> None:
                 seconds = interleaved(works, arguments.rounds)
                 row: dict[str, Any] = {"seconds": seconds}
                 if arguments.memory and kind in ("sft", "lora"):
-                    row["megabytes"] = {one: in_fresh_process(kind, one, place) for one in works}
+                    row["megabytes"] = {one: in_fresh_process(kind, one, place) for one in ("seedbed", *TRL)}
                 results[f"{name} {kind}"] = row
                 print(shown(name, kind, row), flush=True)
     if arguments.out:
         write_results(arguments.out, results)
 
 
-def prepare(place: Path, name: str, data: Path) -> None:
-    """A saved model and encoded rows."""
+TRL: dict[str, dict[str, Any]] = {"trl padded": {}, "trl packed": {"packing": True, "max_length": CONTEXT}}
+
+
+def prepare(place: Path, name: str, data: Path, count: int) -> None:
+    """A saved model and encoded rows, `count` of them a step."""
     rows = json.loads(data.read_text())
     messages = [
         {"messages": [{"role": "user", "content": f"{row['instruction']}\n\n{row['input']}".strip()},
@@ -96,7 +102,10 @@ def prepare(place: Path, name: str, data: Path) -> None:
     )
     save_model(Decoder(config), place, tokenizer)
     encoded = encode_instructions(messages, tokenizer, CONTEXT)
-    np.savez(place / "rows.npz", ids=encoded.ids.values, answers=encoded.answers.values, offsets=encoded.ids.offsets)
+    np.savez(
+        place / "rows.npz", ids=encoded.ids.values, answers=encoded.answers.values, offsets=encoded.ids.offsets,
+        count=count,
+    )  # fmt: skip
 
 
 def rows_of(place: Path) -> EncodedInstructions:
@@ -104,6 +113,11 @@ def rows_of(place: Path) -> EncodedInstructions:
     return EncodedInstructions(
         Ragged(stored["ids"], stored["offsets"]), Ragged(stored["answers"], stored["offsets"]), 0, 0
     )
+
+
+def count_of(place: Path) -> int:
+    """Rows of a step."""
+    return int(np.load(place / "rows.npz")["count"])
 
 
 def our_step(model: Any, objective: Any, batches: Any) -> Step:
@@ -127,9 +141,9 @@ def sft_works(place: Path) -> dict[str, Step]:
     """Three steps each, so that lengths mix; every contender sees the same rows a step."""
     encoded = rows_of(place)
     model = load_model(place)
-    ours = our_step(model, AnswerTokens(), ExampleBatches(encoded.ids, encoded.answers, ROWS))
+    ours = our_step(model, AnswerTokens(), ExampleBatches(encoded.ids, encoded.answers, count_of(place)))
     works: dict[str, Step] = {"seedbed": functools.partial(times, 3, ours)}
-    for name, settings in {"trl padded": {}, "trl packed": {"packing": True, "max_length": CONTEXT}}.items():
+    for name, settings in TRL.items():
         works[name] = functools.partial(times, 3, trl_step(place, encoded, settings))
     return works
 
@@ -140,15 +154,15 @@ def times(count: int, step: Step) -> None:
 
 
 def trl_step(place: Path, encoded: EncodedInstructions, settings: dict[str, Any], peft_config: Any = None) -> Step:
-    """A step of trl's trainer over ROWS rows: packed, over as many tokens as these have on average."""
+    """A step of trl's trainer over as many rows: packed, over as many tokens as these have on average."""
     import datasets
     import transformers
     import trl
 
     rows = [{"input_ids": ids.tolist(), "completion_mask": mask.astype(int).tolist()}
             for ids, mask in zip(encoded.ids, encoded.answers, strict=True)]  # fmt: skip
-    mean = float(encoded.ids.lengths.mean())
-    batch = ROWS if not settings else max(1, round(ROWS * mean / CONTEXT))
+    mean, count = float(encoded.ids.lengths.mean()), count_of(place)
+    batch = count if not settings else max(1, round(count * mean / CONTEXT))
     config = trl.SFTConfig(
         output_dir=str(place / "trl"), per_device_train_batch_size=batch, learning_rate=1e-4, report_to=[], bf16=False,
         use_cpu=True, max_steps=10**6, logging_strategy="no", save_strategy="no", gradient_checkpointing=False,
@@ -169,7 +183,7 @@ def trl_step(place: Path, encoded: EncodedInstructions, settings: dict[str, Any]
     trainer.current_gradient_accumulation_steps = 1
     batches = iter(trainer.get_train_dataloader())
     trainer.model.train()
-    tokens = batch * CONTEXT / (ROWS * mean) if settings else 1.0
+    tokens = batch * CONTEXT / (count * mean) if settings else 1.0
 
     def step() -> None:
         inputs = next(batches)
@@ -182,10 +196,15 @@ def trl_step(place: Path, encoded: EncodedInstructions, settings: dict[str, Any]
     return step
 
 
+def adapted_rows(place: Path) -> int:
+    """Rows of a step with adapters."""
+    return max(1, count_of(place) // 2)
+
+
 def padded(place: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """The first rows: ids and weights of targets, (B, T + 1), right-padded."""
     encoded = rows_of(place)
-    rows = [(ids, mask) for ids, mask in zip(encoded.ids, encoded.answers, strict=True)][:LORA_ROWS]
+    rows = [(ids, mask) for ids, mask in zip(encoded.ids, encoded.answers, strict=True)][: adapted_rows(place)]
     width = max(len(ids) for ids, _ in rows)
     ids, weights = np.full((len(rows), width), 1, np.int64), np.zeros((len(rows), width), np.float32)
     for place_, (one, mask) in enumerate(rows):
@@ -231,15 +250,16 @@ def adapter_works(place: Path, *, dora: bool = False, quantized: bool = False) -
     batch = Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), weights[:, 1:].contiguous())
     works["seedbed, padded"] = our_step(model, NextToken(), _Same(batch))
     encoded = rows_of(place)
-    some = [Ragged.from_rows(list(one)[:LORA_ROWS]) for one in (encoded.ids, encoded.answers)]
-    packed = ExampleBatches(some[0], some[1], LORA_ROWS)
+    count = adapted_rows(place)
+    some = [Ragged.from_rows(list(one)[:count]) for one in (encoded.ids, encoded.answers)]
+    packed = ExampleBatches(some[0], some[1], count)
     works["seedbed"] = our_step(model, AnswerTokens(), packed)
     works["bitsandbytes" if quantized else "peft"] = their_step(peft_model(place, dora, quantized), ids, weights)
     if not quantized:
         bare: Any = load_model(place).requires_grad_(False)
         bare.blocks[0].attention_norm.requires_grad_(True)
         works["no adapter, padded"] = our_step(bare, NextToken(), _Same(batch))
-        works["no adapter"] = our_step(bare, AnswerTokens(), ExampleBatches(some[0], some[1], LORA_ROWS))
+        works["no adapter"] = our_step(bare, AnswerTokens(), ExampleBatches(some[0], some[1], count))
     return works
 
 
@@ -307,14 +327,13 @@ def grown_while(kind: str, name: str, place: Path) -> float:
         encoded, model = rows_of(place), load_model(place)
         if kind == "lora":
             add_adapter(model, LoRAConfig(rank=RANK))
-        times(4, our_step(model, AnswerTokens(), ExampleBatches(encoded.ids, encoded.answers, ROWS)))
+        times(4, our_step(model, AnswerTokens(), ExampleBatches(encoded.ids, encoded.answers, count_of(place))))
 
     def theirs() -> None:
         import peft
 
-        settings = {"packing": True, "max_length": CONTEXT} if name == "trl packed" else {}
         config = peft.LoraConfig(r=RANK, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
-        times(4, trl_step(place, rows_of(place), settings, config if kind == "lora" else None))
+        times(4, trl_step(place, rows_of(place), TRL[name], config if kind == "lora" else None))
 
     return grown_by(ours if name.startswith("seedbed") else theirs)
 
@@ -326,8 +345,11 @@ def shown(model: str, kind: str, row: dict[str, Any]) -> str:
     for name, times_ in seconds.items():
         mine = ours.get(f"seedbed,{name.partition(',')[2]}", ours.get("seedbed", times_))
         against = "" if name in ours else f", {spread(ratios(mine, times_), 2)} x ours"
-        memory = f", {row['megabytes'][name]:,.0f} MB" if "megabytes" in row else ""
-        lines.append(f"  {name:<26} {min(times_):8.4f} s{against}{memory}")
+        lines.append(f"  {name:<26} {min(times_):8.4f} s{against}")
+    held = row.get("megabytes", {})
+    for name, megabytes in held.items():
+        peer = f"{'peft + ' if kind == 'lora' and name != 'seedbed' else ''}{name}"
+        lines.append(f"  {peer:<26} {megabytes:8,.0f} MB, {held['seedbed'] / megabytes:.2f} of it ours")
     return "\n".join(lines)
 
 

@@ -455,6 +455,7 @@ def align_alone(
         reward: the folder of a reward model, or a verifiable reward like "arithmetic+0.2*length:40". dpo does without.
     """
     from .alignment.policy_stage import Judge, Questions, align_dpo, align_online
+    from .alignment.questions import that_fit
     from .alignment.verifiable import verifiable
     from .datasets.jsonl import usable_rows
     from .datasets.preferences import prompt_of, read_labelled, read_preferences
@@ -484,6 +485,7 @@ def align_alone(
     if judge is None:
         raise ConfigError("--reward not given", hint="Give the folder of a reward model, or a reward's name.")
     online = chosen.ppo if method == "ppo" else chosen.grpo
+    rows = that_fit(rows, model, online.max_new_tokens) if rows else []
     questions = Questions.of_rows(rows, 0.1, online.seed) if rows else Questions.of_finetuning(model)
     return build_artifact(out, method, online, inputs, lambda work: align_online(online, model, judge, questions, work))
 

@@ -132,6 +132,13 @@ def test_ktos_reference_point_is_the_whole_batchs(sft: Path, tmp_path: Path) -> 
     assert batch.divergence_B.tolist() == pytest.approx([max(others.mean(), 0.0)] * 16, rel=1e-4)
 
 
+def test_a_labelled_answer_stands_beside_one_to_another_prompt(sft: Path) -> None:
+    pairs = _labelled(Tokenizer.load(sft))
+    for row in range(len(pairs)):
+        others = [other for other in range(len(pairs)) if np.array_equal(pairs.chosen[other], pairs.rejected[row])]
+        assert any(not np.array_equal(pairs.prompts[other], pairs.prompts[row]) for other in others)
+
+
 def _labelled(tokenizer: Tokenizer) -> EncodedPreferences:
     rows = [
         parse_labelled({"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"})
@@ -141,7 +148,8 @@ def _labelled(tokenizer: Tokenizer) -> EncodedPreferences:
 
 
 def _files(path: Path) -> dict[str, bytes]:
-    found = (file for file in sorted(path.rglob("*")) if file.is_file() and ".scratch" not in file.parts)
+    apart = {".scratch", "measurements.jsonl"}  # the clock's
+    found = (file for file in sorted(path.rglob("*")) if file.is_file() and not apart & set(file.parts))
     return {str(file.relative_to(path)): file.read_bytes() for file in found}
 
 

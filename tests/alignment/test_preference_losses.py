@@ -173,6 +173,49 @@ def test_dpo_equals_trl(kind: str, smoothing: float) -> None:
     assert float(ours) == pytest.approx(float(theirs), abs=1e-6)
 
 
+def test_kto_equals_trl() -> None:
+    trainer = pytest.importorskip("trl.trainer.kto_trainer").KTOTrainer
+    answers, width = 5, 6
+    ids = torch.randint(5, 50, (answers, width), generator=torch.Generator().manual_seed(1))
+    other_ids = torch.randint(5, 50, (answers, width), generator=torch.Generator().manual_seed(2))
+    completion = torch.zeros(answers, width, dtype=torch.long)
+    for row, start in enumerate((2, 3, 1, 2, 3)):
+        completion[row, start : start + 2 + row % 2] = 1
+    logits, reference_logits = _random(0, answers, width, 50), _random(1, answers, width, 50)
+    us = MagicMock(
+        beta=0.2, loss_type="kto", calculate_KL=True, precompute_ref_logps=False, ref_model=_Scripted(reference_logits),
+        aux_loss_enabled=False, desirable_weight=1.5, undesirable_weight=0.75,
+    )  # fmt: skip
+    us._compute_kl_logps.side_effect = lambda model, batch: trainer._compute_kl_logps(us, model, batch)
+    us.accelerator.gather_for_metrics.side_effect = lambda tensor: tensor
+    us.accelerator.device = "cpu"
+    good = torch.tensor([True, False, True, False, False])
+    inputs = {
+        "input_ids": ids, "attention_mask": torch.ones_like(ids), "completion_mask": completion, "label": good,
+        "KL_input_ids": other_ids, "KL_attention_mask": torch.ones_like(ids), "KL_completion_mask": completion,
+    }  # fmt: skip
+    theirs = trainer._compute_loss(us, _Scripted(logits), inputs, False)
+    divergence = (_sums(logits, other_ids, completion) - _sums(reference_logits, other_ids, completion)).mean()
+    ours = losses.kto(
+        _sums(logits, ids, completion), _sums(reference_logits, ids, completion), good, divergence.clamp(min=0), 0.2,
+        1.5, 0.75,
+    )  # fmt: skip
+    assert float(divergence) > 0
+    assert float(ours) == pytest.approx(float(theirs), abs=1e-6)
+
+
+@pytest.mark.parametrize("centring", [0.0, 0.01])
+def test_bradley_terry_equals_trl(centring: float) -> None:
+    trainer = pytest.importorskip("trl.trainer.reward_trainer").RewardTrainer
+    scores, margins = _random(0, 8, 1), _random(1, 4).abs()
+    us = MagicMock(args=SimpleNamespace(center_rewards_coefficient=centring or None))
+    us.accelerator.gather_for_metrics.side_effect = us.accelerator.gather.side_effect = lambda tensor: tensor
+    inputs = {"attention_mask": torch.ones(8, 3), "margin": margins}
+    theirs = trainer.compute_loss(us, lambda **_: SimpleNamespace(logits=scores), inputs)
+    ours = losses.bradley_terry(*scores[:, 0].chunk(2), margins, centring)
+    assert float(ours) == pytest.approx(float(theirs), abs=1e-6)
+
+
 class _Scripted:
     """A model that says the same logits to whatever it is asked, in what TRL reads of a model's output."""
 

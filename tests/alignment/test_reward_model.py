@@ -37,10 +37,12 @@ def test_scores_are_read_at_the_last_real_token(sft: Path) -> None:
 
 def test_objective_counts_pairs(sft: Path) -> None:
     model = _reward_model(sft)
-    batch = PairBatch(torch.tensor([[5, 6, 3], [7, 3, 1]]), torch.tensor([[8, 9, 10], [11, 1, 1]]))
+    batch = PairBatch(
+        torch.tensor([[5, 6, 3], [7, 3, 1]]), torch.tensor([[8, 9, 10], [11, 1, 1]]), torch.tensor([0.0, 0.7])
+    )
     total, count, extra = BradleyTerry().loss(model, batch)
     margins = (model(batch.chosen_BT) - model(batch.rejected_BT)).detach().numpy()
-    assert float(total.detach()) == pytest.approx(np.logaddexp(0, -margins).sum(), rel=1e-5)
+    assert float(total.detach()) == pytest.approx(np.logaddexp(0, [0.0, 0.7] - margins).sum(), rel=1e-5)
     assert float(count) == 2
     assert float(extra["accuracy"]) == (margins > 0).sum()
 

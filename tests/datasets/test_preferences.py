@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from seedbed.core.randomness import numpy_generator
 from seedbed.datasets.preferences import (
     Candidate,
+    PreferenceBatches,
+    encode_preferences,
     parse_labelled,
     parse_preference,
     prompt_of,
@@ -18,6 +22,8 @@ from seedbed.datasets.preferences import (
     read_labelled,
     read_preferences,
 )
+from seedbed.tokenizers import train_bpe
+from seedbed.tokenizers.chat import CHATML, CHATML_TOKENS
 
 _TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
 _ANSWERS = {"chosen": "So.", "rejected": "No."}
@@ -36,6 +42,16 @@ def test_all_shapes_say_the_same(row: dict[str, Any]) -> None:
     assert parse_preference(row) == {"prompt": "Why?", **_ANSWERS, "chosen_ended": True, "rejected_ended": True}
 
 
+def test_margins_go_with_their_pairs() -> None:
+    tokenizer = train_bpe(["Why? So. No."], vocab_size=300, special_tokens=CHATML_TOKENS)
+    tokenizer = tokenizer.with_roles(eos_token="<|im_end|>", pad_token="<|pad|>", chat_template=CHATML)
+    rows = [parse_preference({"prompt": "Why?", **_ANSWERS, **more}) for more in ({"margin": 2}, {}, {"margin": 0.5})]
+    pairs = encode_preferences(rows, tokenizer, 64, 3).select(np.array([2, 0, 1]))
+    (batch,) = PreferenceBatches(pairs, 3, 1).once()
+    assert batch.margins_B.tolist() == [0.5, 2.0, 0.0]
+    assert torch.cat([part.margins_B for part in batch.split(2)]).tolist() == [0.5, 2.0, 0.0]
+
+
 def test_several_turns_are_kept() -> None:
     parsed = parse_preference({"prompt": _TURNS, **_ANSWERS})
     assert prompt_of(parsed) == (("system", "Be brief."), ("user", "Why?"))
@@ -50,6 +66,8 @@ def test_several_turns_are_kept() -> None:
     ({"prompt": [{"role": "assistant", "content": "Hm."}], **_ANSWERS}, "does not end with the user"),
     ({"prompt": [{"role": "judge", "content": "Hm."}], **_ANSWERS}, "role 'judge'"),
     ({"prompt": "Why?", "chosen": 3, "rejected": "No."}, "'chosen' is missing or not text"),
+    ({"prompt": "Why?", **_ANSWERS, "margin": "much"}, "'margin' is not a finite number"),
+    ({"prompt": "Why?", **_ANSWERS, "margin": float("nan")}, "'margin' is not a finite number"),
     ({"chosen": [_TURNS[0], _TURNS[1]], "rejected": [_TURNS[1], _TURNS[1]]}, "different prompts"),
 ])  # fmt: skip
 def test_bad_rows_say_what_is_wrong(row: dict[str, Any], message: str) -> None:

@@ -13,8 +13,9 @@ import torch
 from seedbed.core.artifacts import Workspace
 from seedbed.core.errors import ConfigError, DataError
 from seedbed.datasets.instructions import encode_instructions, instruction_rows
+from seedbed.datasets.loader import PaddedBatches
 from seedbed.finetuning import load_adapter
-from seedbed.finetuning.instruct import HELD_OUT_ROWS, InstructConfig, finetune, load_decoder
+from seedbed.finetuning.instruct import HELD_OUT_ROWS, InstructConfig, answer_loss, finetune, load_decoder
 from seedbed.models import Decoder, ModelConfig, save_model
 from seedbed.tokenizers import Tokenizer, train_bpe
 from seedbed.tokenizers.chat import CHATML, CHATML_TOKENS
@@ -79,6 +80,25 @@ def test_both_methods_learn_and_open(base: Path, tmp_path: Path) -> None:
     adapted = load_adapter(load_decoder(base), tmp_path / "sft" / "lora")
     assert not torch.equal(adapted(torch.arange(5)[None]), load_decoder(base)(torch.arange(5)[None]))
     assert len((tmp_path / "sft" / HELD_OUT_ROWS).read_text().splitlines()) == len(_ROWS[18:])
+
+
+def test_training_stops_where_held_out_answers_are_best(base: Path, tmp_path: Path) -> None:
+    adapter = InstructConfig().adapter
+    assert adapter is not None
+    full = adapter.replace(steps=60, batch_size=8, learning_rate=5e-2, evaluate_every=2, patience=2)
+    metrics = _finetune(base, tmp_path / "stopped", _CONFIG.replace(full=full, adapter=None))["full"]
+    rows = [json.loads(line) for line in (tmp_path / "stopped/metrics.jsonl").read_text().splitlines()]
+    held_out = {row["step"]: row["answer_loss"] for row in rows if "answer_loss" in row}
+    assert max(held_out) < 60
+    assert metrics["best_step"] == min(held_out, key=lambda step: held_out[step])
+    assert min(held_out.values()) < held_out[max(held_out)]
+    kept = finetuned_loss(tmp_path / "stopped", base)
+    assert kept == pytest.approx(min(held_out.values()), rel=1e-5)
+
+
+def finetuned_loss(path: Path, base: Path) -> float:
+    held_out = encode_instructions(_ROWS[18:], Tokenizer.load(base), 96)
+    return answer_loss(load_decoder(path), PaddedBatches(held_out.ids, held_out.answers, 64, 96, 1).once())
 
 
 def test_lora_alone_leaves_the_merged_model(base: Path, tmp_path: Path) -> None:

@@ -6,9 +6,31 @@ It is the plainest optimiser of a reward, and its divergence from the policy tha
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import gammaln
+
+from ..datasets.instructions import Turns
+from ..models import Decoder
+from .rollouts import Answer, Reward, rewards_of, sample_answers
+
+if TYPE_CHECKING:
+    from ..tokenizers import Tokenizer
+
+
+def best_of_n(
+    model: Decoder, tokenizer: Tokenizer, prompts: Sequence[str | Turns], reward: Reward, n: int, *,
+    temperature: float = 1.0, max_new_tokens: int = 48, seed: int = 0,
+) -> list[Answer]:  # fmt: skip
+    """Of `n` sampled answers to each prompt the one of the highest reward: what optimising a reward buys without
+    training."""
+    answers = sample_answers(
+        model, tokenizer, prompts, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed, samples=n
+    )
+    best = rewards_of(reward, answers).reshape(len(prompts), n).argmax(axis=1)
+    return [answers[place * n + int(one)] for place, one in enumerate(best)]
 
 
 def divergence(n: int) -> float:

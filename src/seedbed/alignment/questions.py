@@ -10,9 +10,10 @@ import numpy as np
 
 from ..core.errors import DataError
 from ..core.randomness import derive_seed
-from ..datasets.instructions import question_of
-from ..datasets.jsonl import Row, read_rows
+from ..datasets.instructions import encode_prompt, question_of
+from ..datasets.jsonl import Row, read_rows, say_left_out
 from ..datasets.preferences import prompt_of
+from ..models.huggingface import load_config
 
 T = TypeVar("T")
 
@@ -28,6 +29,32 @@ def questions_of(rows: Sequence[Row]) -> list[str]:
     if not questions:
         raise DataError("no instruction row is a single question and answer: there is nothing to ask the policy")
     return questions
+
+
+def that_fit(rows: Sequence[Row], sft: Path, max_new_tokens: int) -> list[Row]:
+    """The rows whose prompts leave room for an answer in the context of the model in `sft`; the others are counted
+    aloud.
+
+    Raises:
+        DataError: none does.
+    """
+    from ..tokenizers import Tokenizer
+
+    tokenizer, room = Tokenizer.load(sft), load_config(sft).context_length - max_new_tokens
+    kept, left_out = [], []
+    for row in rows:
+        if len(encode_prompt(tokenizer, prompt_of(row))) <= room:
+            kept.append(row)
+        else:
+            reason = f"the prompt leaves no room for an answer of {max_new_tokens} tokens in the context"
+            left_out.append((str(row.get("source") or ""), reason))
+    say_left_out(left_out)
+    if not kept:
+        raise DataError(
+            f"no prompt leaves room for an answer of {max_new_tokens} tokens in the model's context", where=sft,
+            hint="Lower max_new_tokens, or take a model of a longer context.",
+        )  # fmt: skip
+    return kept
 
 
 def drawn(questions: Sequence[T], most: int, generator: np.random.Generator) -> list[T]:

@@ -129,7 +129,7 @@ class BradleyTerry:
     def loss(self, model: nn.Module, batch: PairBatch) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
         # One pass over both sides: they share a width.
         chosen_B, rejected_B = model(torch.cat([batch.chosen_BT, batch.rejected_BT])).chunk(2)
-        total = losses.bradley_terry(chosen_B, rejected_B, centring=self._centring, denominator=1)
+        total = losses.bradley_terry(chosen_B, rejected_B, batch.margins_B, self._centring, denominator=1)
         with torch.no_grad():
             extra = {"accuracy": (chosen_B > rejected_B).float().sum(), "margin": (chosen_B - rejected_B).sum()}
         return total, torch.tensor(float(len(chosen_B))), extra

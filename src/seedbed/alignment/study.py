@@ -117,7 +117,7 @@ def study_limits(
     study = AlignmentStudy(curves=[ground_curve(ground), *curves], reward_models=reward_models)
     first = diversity_row(START, base, start, Reference(start), config)
     rows, golds = [first], {START: base.gold_PS.mean(axis=1)}
-    for name, path in (policies | {name: path for name, (path, _) in remedies.items()}).items():
+    for name, path in {**policies, **{name: path for name, (path, _) in remedies.items()}}.items():
         advance(f"policy {name}")
         policy, reference = freeze(load_decoder(path)), Reference(start)
         found = ground.sampled(policy)

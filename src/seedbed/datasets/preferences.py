@@ -8,6 +8,7 @@ B pairs, T tokens.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def read_preferences(path: str | Path) -> Rows:
 
     Prompts are texts, lists of messages, ShareGPT's "conversations", or what "chosen" and "rejected" have in common
     where these are whole conversations. `chosen_ended` and `rejected_ended` (true if left out) say whether an answer
-    ended by itself or was cut off.
+    ended by itself or was cut off; `margin` (0 if left out) by how much a reward model's scores are to differ.
 
     Raises:
         DataError: the file cannot be read or has no usable row.
@@ -79,7 +80,10 @@ def parse_preference(row: Row) -> Row:
         raise ValueError("'chosen_ended' and 'rejected_ended' are true or false")
     if sides["chosen"] == sides["rejected"] and ended["chosen_ended"] == ended["rejected_ended"]:
         raise ValueError("chosen equals rejected")
-    return {"prompt": prompt, **sides, **ended}
+    margin = row.get("margin")
+    if margin is not None and (type(margin) not in (int, float) or not math.isfinite(margin)):
+        raise ValueError("'margin' is not a finite number")
+    return {"prompt": prompt, **sides, **ended} | ({} if margin is None else {"margin": float(margin)})
 
 
 def parse_labelled(row: Row) -> Row:
@@ -202,6 +206,7 @@ class EncodedPreferences:
     too_long: int
     left_out: tuple[tuple[str, str], ...] = ()  # where each of those pairs is from, and why
     desirable: np.ndarray | None = None  # bool (pairs,): the labels of labelled answers
+    margins: np.ndarray | None = None  # float32 (pairs,): by how much the chosen answers are better
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -211,8 +216,8 @@ class EncodedPreferences:
         prompts, chosen, rejected = (
             Ragged.from_rows([one[int(row)] for row in rows]) for one in (self.prompts, self.chosen, self.rejected)
         )
-        desirable = None if self.desirable is None else self.desirable[rows]
-        return EncodedPreferences(prompts, chosen, rejected, self.too_long, self.left_out, desirable)
+        desirable, margins = (None if one is None else one[rows] for one in (self.desirable, self.margins))
+        return EncodedPreferences(prompts, chosen, rejected, self.too_long, self.left_out, desirable, margins)
 
     def sequence(self, side: str, row: int) -> np.ndarray:
         """Prompt and answer of one side, as one sequence."""
@@ -235,14 +240,23 @@ def encode_preferences(
 
 
 def encode_labelled(rows: Sequence[Row], tokenizer: Tokenizer, context_length: int, end_id: int) -> EncodedPreferences:
-    """Encode labelled answers by the chat template, each beside the answer to the next prompt.
+    """Encode labelled answers by the chat template, each beside the answer to the next other prompt.
 
     Raises:
         DataError: no answer is left.
     """
     answers = [_encode_answer(tokenizer, row["completion"], end_id) for row in rows]
-    others = answers[1:] + answers[:1]
+    others = [answers[row] for row in _next_other(rows)]
     return _encoded(list(zip(rows, answers, others, strict=True)), tokenizer, context_length)
+
+
+def _next_other(rows: Sequence[Row]) -> list[int]:
+    """Of each row the next one, in a circle, that has another prompt."""
+    prompts = [prompt_of(row) for row in rows] * 2
+    following = [len(prompts) - 1] * len(prompts)
+    for row in reversed(range(len(prompts) - 1)):
+        following[row] = row + 1 if prompts[row + 1] != prompts[row] else following[row + 1]
+    return [row % len(rows) for row in following[: len(rows)]]
 
 
 def _encode_answer(tokenizer: Tokenizer, text: str, end_id: int | None) -> np.ndarray:
@@ -254,6 +268,7 @@ def _encoded(
 ) -> EncodedPreferences:
     columns: tuple[list[np.ndarray], ...] = ([], [], [])
     labels: list[bool] = []
+    margins: list[float] = []
     left_out: list[tuple[str, str]] = []
     for row, chosen, rejected in pairs:
         prompt = encode_prompt(tokenizer, prompt_of(row))
@@ -261,6 +276,7 @@ def _encoded(
             for column, ids in zip(columns, (prompt, chosen, rejected), strict=True):
                 column.append(ids)
             labels.append(row.get("label", True))
+            margins.append(row.get("margin", 0.0))
         else:
             left_out.append((str(row.get("source") or ""), f"longer than {context_length} tokens"))
     too_long = len(left_out)
@@ -270,7 +286,9 @@ def _encoded(
         )
     prompts, chosen_rows, rejected_rows = (Ragged.from_rows(column) for column in columns)
     desirable = np.array(labels) if "label" in pairs[0][0] else None
-    return EncodedPreferences(prompts, chosen_rows, rejected_rows, too_long, tuple(left_out), desirable)
+    return EncodedPreferences(
+        prompts, chosen_rows, rejected_rows, too_long, tuple(left_out), desirable, np.array(margins, np.float32)
+    )
 
 
 @dataclass(frozen=True)
@@ -279,13 +297,14 @@ class PairBatch:
 
     chosen_BT: torch.Tensor  # int64
     rejected_BT: torch.Tensor  # int64
+    margins_B: torch.Tensor  # float32: by how much the chosen score is to be ahead
 
     def split(self, parts: int) -> list[PairBatch]:
-        pieces = zip(self.chosen_BT.chunk(parts), self.rejected_BT.chunk(parts), strict=True)
-        return [PairBatch(chosen, rejected) for chosen, rejected in pieces]
+        pieces = (one.chunk(parts) for one in (self.chosen_BT, self.rejected_BT, self.margins_B))
+        return [PairBatch(*piece) for piece in zip(*pieces, strict=True)]
 
     def to(self, device: torch.device | str) -> PairBatch:
-        return PairBatch(self.chosen_BT.to(device), self.rejected_BT.to(device))
+        return PairBatch(*(one.to(device) for one in (self.chosen_BT, self.rejected_BT, self.margins_B)))
 
 
 class ShuffledPairs(ABC, Generic[BatchT]):
@@ -334,7 +353,9 @@ class PreferenceBatches(ShuffledPairs[PairBatch]):
     def _collate(self, rows: np.ndarray) -> PairBatch:
         sides = [[self._pairs.sequence(side, int(row)) for row in rows] for side in _SIDES]
         width = max(len(ids) for side in sides for ids in side)
-        return PairBatch(*(pad_right(side, self._pad_id, width) for side in sides))
+        margins = np.zeros(len(rows), np.float32) if self._pairs.margins is None else self._pairs.margins[rows]
+        chosen, rejected = (pad_right(side, self._pad_id, width) for side in sides)
+        return PairBatch(chosen, rejected, torch.from_numpy(margins))
 
 
 def pad_right(rows: Sequence[np.ndarray], pad_id: int, width: int | None = None) -> torch.Tensor:

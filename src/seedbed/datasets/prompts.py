@@ -17,7 +17,7 @@ def read_prompts(path: str | Path) -> Rows:
     Raises:
         DataError: the file cannot be read or has no usable row.
     """
-    return read_rows(path, _parse)
+    return read_rows(path, _parse, say_where=True)
 
 
 def _parse(row: Row) -> Row:

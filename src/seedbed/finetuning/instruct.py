@@ -57,11 +57,13 @@ class InstructConfig(Config):
 
     instructions: InstructionConfig = InstructionConfig()
     full: TrainerConfig | None = Field(
-        TrainerConfig(steps=150, batch_size=32, learning_rate=2e-3, checkpoint_every=50),
+        TrainerConfig(steps=150, batch_size=32, learning_rate=2e-3, checkpoint_every=50, best_by="answer_loss"),
         description="training of all weights; none: the adapter's merged weights become the model",
     )
     adapter: TrainerConfig | None = Field(
-        TrainerConfig(steps=60, batch_size=32, learning_rate=5e-3, optimizer="adamw", checkpoint_every=50),
+        TrainerConfig(
+            steps=60, batch_size=32, learning_rate=5e-3, optimizer="adamw", checkpoint_every=50, best_by="answer_loss"
+        ),
         description="training of the LoRA adapter; none: no adapter is made",
     )
     lora: LoRAConfig = LoRAConfig()
