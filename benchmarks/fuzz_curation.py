@@ -34,10 +34,15 @@ from seedbed.core.artifacts import open_artifact
 from seedbed.curation.corpus import SPLITS
 from seedbed.curation.storage import read_rows
 
-_OPTIONS = (
-    *("-o", "near_duplicates.parameters=verified", "-o", "repeated_substring_bytes=200", "-o", "shuffle=true"),
-    *("-o", 'personal_data.kinds=["email"]', "-o", "mixing.temperature=2"),
+_SETTINGS = (
+    "near_duplicates.parameters=verified",
+    "repeated_line_characters=60",
+    "repeated_substring_bytes=200",
+    'personal_data.kinds=["email"]',
+    "mixing.temperature=2",
+    "shuffle=true",
 )
+_OPTIONS = [part for setting in _SETTINGS for part in ("-o", setting)]
 _COMMAND = """
 import sys
 from seedbed.curation import engines, units

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -126,6 +127,28 @@ def test_finished_units_are_not_done_again(
     curate(docs, tmp_path / "again", **_OPTIONS)
     assert done[:2] == [2, 5]
     assert _files(tmp_path / "again") == _files(alone)
+
+
+@pytest.mark.parametrize("judged", [0.4, 1.2])  # of the units, when the disk is full
+def test_a_full_disk_stops_with_one_sentence_and_the_next_call_goes_on(
+    docs: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judged: float
+) -> None:
+    count = len(list(plan_units([str(docs)], ReadingConfig().archives)))
+    write, left = pq.ParquetWriter.write_table, iter(range(int(judged * count)))
+
+    def fills_up(writer: pq.ParquetWriter, *arguments: object, **named: object) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(writer, *arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pq.ParquetWriter, "write_table", fills_up)
+        with pytest.raises(ResourceError, match=r"no space left on the device\. .* it goes on where it stopped"):
+            curate(docs, tmp_path / "full", workers=1, **_OPTIONS)
+    assert not (tmp_path / "full").exists()
+    assert finished_parts(next(tmp_path.rglob("parts")))
+    curate(docs, tmp_path / "full", workers=1, **_OPTIONS)
+    assert _files(tmp_path / "full") == _files(alone)
 
 
 def test_a_worker_that_dies_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

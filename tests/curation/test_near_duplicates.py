@@ -204,6 +204,27 @@ def test_of_equal_stretches_the_first_stays(texts: list[str], length: int) -> No
     assert _native.without_repeated_substrings(texts, length) == _without_repeats(texts, length)
 
 
+def test_of_equal_lines_anywhere_the_first_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    notice = "All rights reserved, whatever they may be, by those who put this page here."
+    for number in range(40):
+        own = f"Page {number:02d} has a line of its own that no other page of these forty has."
+        (folder / f"{number:02d}.txt").write_text(f"Menu\n{notice}\n\n{own}\n\n  {notice}\n")
+    (folder / "99.txt").write_text(f"{notice}\n{notice}\n")
+    report = curate(folder, tmp_path / "out", preset="none", repeated_line_characters=20)
+    texts = {row["id"]: row["text"] for name in SPLITS for row in report.corpus.rows(name)}
+    first = texts.pop("00.txt")
+    assert first.count(notice) == 1
+    assert sorted(texts.values()) == [
+        f"Menu\n\nPage {number:02d} has a line of its own that no other page of these forty has."
+        for number in range(1, 40)
+    ]
+    assert report.metrics["repeated_lines"] == 1 + 39 * 2 + 2
+    (gone,) = pq.read_table(tmp_path / "out/rejected").to_pylist()
+    assert (gone["id"], gone["rule"], gone["text"].count(notice)) == ("99.txt", "repeated_lines", 2)
+
+
 def test_characters_stay_whole_and_emptied_documents_are_accounted_for(tmp_path: Path) -> None:
     found = _native.without_repeated_substrings(["é" * 3 + "xyz", "ü" + "é" * 3 + "abc", "日本語日本語日本語"], 4)
     assert "�" not in "".join(found)

@@ -163,7 +163,8 @@ _FAULTS: list[tuple[str, bytes, str, str, str]] = [  # file, content, id, rule, 
     ("x.parquet", _parquet({"a": [1], "b": [2]}), "x.parquet", "no_text_column", "columns found: a, b"),
     ("x.parquet", _parquet({"text": [1]}), "x.parquet", "no_text_column", "holds no text"),
     ("x.parquet", _parquet({"text": [None, "x"]}), "x.parquet#1", "empty", "row 1 has no text"),
-    ("x.html", b"<div>" * 2000, "x.html", "too_deep", "nested"),
+    ("x.html", b"<div>" * 100_000, "x.html", "too_deep", "nested"),
+    ("x.txt", "naïve ".encode() + "naïve".encode("cp1252"), "x.txt", "not_utf8", "byte 9"),
 ]
 
 
@@ -261,6 +262,19 @@ def test_a_huge_single_line_stays_within_bounded_memory(tmp_path: Path, line: st
     tracemalloc.stop()
     assert characters == size
     assert peak < 16 << 20
+
+
+def test_of_a_page_of_500_megabytes_only_the_beginning_is_read(tmp_path: Path) -> None:
+    with open(tmp_path / "page.html", "wb") as file:
+        file.write(b"<p>It begins as any page does.")
+        file.truncate(500_000_000)
+    tracemalloc.start()
+    (piece,) = read_sources([str(tmp_path)], _CONFIG)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(piece, Rejection)
+    assert (piece.rule, piece.text[:30]) == ("too_large", "<p>It begins as any page does.")
+    assert peak < 4 * _CONFIG.max_document_bytes
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:

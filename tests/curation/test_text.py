@@ -56,13 +56,13 @@ def test_html_main_text_and_title() -> None:
     page = """<html><head><title>json.dumps — The Manual</title><script>var x = 1</script></head><body>
     <nav><a href=/>Home</a><a href=/next>Next</a></nav><main><h1>json.dumps<a class="headerlink" href="#x">¶</a></h1>
     <p>Serialize <code>obj</code> to a JSON formatted string, as every reader of this page hoped it would.</p>
-    <pre>def f():
+    <img src="a.png" alt="A drawing of the sea"><pre>def f():
     return 1</pre></main><footer>All rights reserved</footer></body></html>"""
     title, text = extraction.html(page)
     assert title == "json.dumps"
     assert "Serialize obj to a JSON" in text
     assert "def f():\n    return 1" in text
-    for noise in ("var x", "Next", "rights reserved", "¶"):
+    for noise in ("var x", "Next", "rights reserved", "¶", "drawing"):
         assert noise not in text
     assert extraction.html("<p>Bare words and no more.")[1].strip() == "Bare words and no more."
 

@@ -33,7 +33,7 @@ STEPS = {
     "exact duplicates": ("exact_duplicate",),
     "evaluation sets": ("contaminated",),
     "personal data": ("personal_data",),
-    "repeated text": ("repeated_substrings",),
+    "repeated text": ("repeated_lines", "repeated_substrings"),
     "near-duplicates": ("near_duplicate",),
     "mixture": ("mixture",),
 }
@@ -74,7 +74,7 @@ class Account:
         self._groups: dict[str, Counter[str]] = {}
         self._lengths: Counter[int] = Counter()
         self.personal_data: Counter[str] = Counter()
-        self.dropped_lines = 0
+        self.dropped_lines = self.repeated_lines = 0
         self._repaired = 0
 
     def read(self, pieces: pa.Table) -> None:
@@ -172,5 +172,6 @@ class Account:
             "lengths": {str(1 << (bits - 1)): count for bits, count in sorted(self._lengths.items()) if bits},
             "personal_data": dict(sorted(self.personal_data.items())),
             "dropped_lines": self.dropped_lines,
+            "repeated_lines": self.repeated_lines,
             "repaired": self._repaired,
         }

@@ -24,9 +24,10 @@ from .judge import DIGEST_BYTES
 from .mixing import taken
 from .near_duplicates import Clusters, Parameters, Signatures, find_clusters
 from .presets import preset_named
+from .repeats import without_repeated_lines, without_repeated_substrings
 from .shuffling import ShuffledWriter
 from .splits import assign_splits
-from .spool import Spool, rejected_rows, without_repeats
+from .spool import Spool, rejected_rows
 from .storage import CLUSTER_COLUMNS, CORPUS_COLUMNS, REJECTED_COLUMNS, SCORE_COLUMNS, PartWriter
 
 if TYPE_CHECKING:
@@ -51,8 +52,12 @@ def assemble(config: CurationConfig, judged: Judged, workspace: Workspace) -> di
 
         spool = _compare(config, judged, workspace, account, drop)
         account.check(len(spool))
+        if config.repeated_line_characters is not None:
+            folder = workspace.scratch / "spools" / "unrepeated-lines"
+            spool, account.repeated_lines = without_repeated_lines(spool, config, folder, drop)
+            account.check(len(spool))
         if config.repeated_substring_bytes is not None:
-            spool = without_repeats(spool, config, workspace.scratch / "spools" / "unrepeated", drop)
+            spool = without_repeated_substrings(spool, config, workspace.scratch / "spools" / "unrepeated", drop)
             account.check(len(spool))
         parameters = config.near_duplicates.resolve(preset_named(config.preset).near_duplicates)
         clusters = _cluster(spool, parameters, workspace) if parameters else None

@@ -33,6 +33,8 @@ class CurationConfig(Config):
         min_quality: least probability of being good.
         deduplicate: whether of exactly equal texts only the first is kept.
         near_duplicates: how texts that are nearly equal are found, and what is done with them.
+        repeated_line_characters: lines of at least so many characters that occur again, in whatever document, are kept
+            only where they come first; null keeps all.
         repeated_substring_bytes: stretches of at least so many bytes that occur again are kept only where they come
             first; null keeps all. Texts are compared within windows of `substring_window_bytes`.
         substring_window_bytes: text that is sorted at a time, which takes about ten times as much memory.
@@ -58,6 +60,7 @@ class CurationConfig(Config):
     min_quality: float = Field(default=0.5, ge=0, le=1)
     deduplicate: bool = True
     near_duplicates: NearDuplicateConfig = NearDuplicateConfig()
+    repeated_line_characters: int | None = Field(default=None, ge=1)
     repeated_substring_bytes: int | None = Field(default=None, ge=32)
     substring_window_bytes: int = Field(default=64 << 20, ge=1 << 10, lt=1 << 31)
     decontamination: DecontaminationConfig = DecontaminationConfig()

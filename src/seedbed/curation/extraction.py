@@ -43,9 +43,11 @@ def html(page: str) -> tuple[str, str]:
     from resiliparse.parse.html import HTMLTree
 
     tree = HTMLTree.parse(page)
-    text = extract_plain_text(tree, main_content=True, comments=False, skip_elements=_PERMALINKS)
+    text = extract_plain_text(tree, main_content=True, alt_texts=False, comments=False, skip_elements=_PERMALINKS)
     if len(text.strip()) < _SHORT:
-        text = max(text, extract_plain_text(tree, main_content=False, skip_elements=_PERMALINKS), key=len)
+        text = max(
+            text, extract_plain_text(tree, main_content=False, alt_texts=False, skip_elements=_PERMALINKS), key=len
+        )
     title = _line(tree.title)
     heading = tree.body.query_selector("h1") if tree.body else None
     name = _line(heading.text).rstrip("¶\uf0c1#§ ") if heading else ""

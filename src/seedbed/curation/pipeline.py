@@ -45,7 +45,8 @@ def curate_corpus(
         characters by split), `drops` (rule, documents, bytes and ids of examples, most frequent first), `languages`
         (kept documents by code, "" where unsure), `languages_read` (the same of all), `funnel` (what is left after each
         step), `groups` (documents by top folder), `lengths` (kept documents by length), `personal_data`,
-        `dropped_lines`, `repaired` (documents decoded anew), and `near_duplicates` where they were looked for.
+        `dropped_lines`, `repeated_lines`, `repaired` (documents decoded anew), and `near_duplicates` where they were
+        looked for.
 
     Raises:
         ConfigError: an unknown preset, rule, encoding or engine.

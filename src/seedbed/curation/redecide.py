@@ -33,7 +33,8 @@ _BATCH = 512
 # Steps that come after all documents were judged: what they drop has an order of its own.
 _LATE = ("repeated text", "near-duplicates", "mixture")
 # What reading and cutting did cannot be done anew from their results.
-_FIXED = ("reading", "max_document_characters", "repeated_substring_bytes", "perplexity_model")
+_REPEATS = ("repeated_line_characters", "repeated_substring_bytes")
+_FIXED = ("reading", "max_document_characters", *_REPEATS, "perplexity_model")
 
 
 def redecide_corpus(corpus: str | Path, out: str | Path, **changes: Any) -> Artifact:
@@ -59,8 +60,8 @@ def _check(before: CurationConfig, after: CurationConfig) -> None:
     changed = [key for key in _FIXED if getattr(before, key) != getattr(after, key)]
     if preset_named(before.preset).lines != preset_named(after.preset).lines:
         changed.append("preset (it cleans lines in another way)")
-    if before.repeated_substring_bytes is not None:
-        changed.append("a corpus whose repeated substrings are gone")
+    if any(getattr(before, key) is not None for key in _REPEATS):
+        changed.append("a corpus whose repeated text is gone")
     if before.shuffle:
         changed.append("a corpus in shuffled order")
     if changed:

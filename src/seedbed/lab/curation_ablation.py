@@ -31,11 +31,16 @@ from ..training import NextToken, Trainer
 # Each step and how a configuration looks without it.
 WITHOUT: dict[str, Callable[[CurationConfig], Mapping[str, Any]]] = {
     "rules": lambda config: {"rules": dict.fromkeys(rules_of(config.preset, config.rules))},
+    "languages": lambda config: {"languages": None},
+    "quality-model": lambda config: {"quality_model": None},
     "exact-duplicates": lambda config: {"deduplicate": False},
     "near-duplicates": lambda config: {"near_duplicates": {"parameters": "none"}},
+    "repeated-lines": lambda config: {"repeated_line_characters": None},
     "repeated-substrings": lambda config: {"repeated_substring_bytes": None},
     "personal-data": lambda config: {"personal_data": {"kinds": []}},
     "banned-words": lambda config: {"banned_words": None},
+    "banned-addresses": lambda config: {"banned_addresses": None},
+    "evaluation-sets": lambda config: {"decontamination": {"sets": []}},
 }
 _GOOD_SECTION = 2_000  # characters, so that one good file is documents enough
 

@@ -86,6 +86,8 @@ def _funnel(metrics: Mapping[str, Any]) -> Section:
     extras = [(f"Masked: {kind}", count) for kind, count in metrics["personal_data"].items()]
     if metrics["dropped_lines"]:
         extras.append(("Lines dropped from documents that stayed", metrics["dropped_lines"]))
+    if metrics["repeated_lines"]:
+        extras.append(("Lines taken out that occur before", metrics["repeated_lines"]))
     if metrics["repaired"]:
         extras.append(("Documents of files whose encoding was repaired", metrics["repaired"]))
     if extras:
