@@ -22,7 +22,8 @@ SourcesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SOURCE...",
-        help="Folders or files: txt, md, rst, html, jsonl, csv, parquet, warc, pdf, also gzipped or in zip and tar.",
+        help="Folders, files, URLs or saved sitemaps: txt, md, rst, html, json, jsonl, csv, parquet, arrow, warc, pdf, "
+        "also as .gz or .zst, or in zip and tar.",
         show_default=False,
     ),
 ]
