@@ -12,7 +12,8 @@ import torch
 
 from seedbed.core.errors import ConfigError, DataError, FormatError
 from seedbed.embeddings import SentenceEncoder, TruncationWarning
-from seedbed.embeddings.late_chunking import late_chunks
+from seedbed.embeddings.chunking import Passage
+from seedbed.embeddings.late_chunking import late_chunks, passage_vectors
 from seedbed.embeddings.pooling import pool
 from seedbed.models import Decoder, Encoder, ModelConfig
 
@@ -145,6 +146,17 @@ def test_late_chunks_are_means_of_a_reading_of_the_whole_text(encoder, tokenizer
     assert np.abs(small.encode(text) - encoder.encode(text)).max() > 1e-4
     long = text * 20  # several windows: nothing is cut, and what is near a window's start is read in the one before
     assert np.abs(late_chunks(encoder, long, [(i, i + 8) for i in range(0, len(long) - 8, 8)])).sum(axis=1).min() > 0
+    passages = [
+        Passage(f"{name}#{n}", name, "", "s", part)
+        for name in ("a", "b") for n, part in enumerate(("read a csv file", "then close the socket"))
+    ]  # fmt: skip
+    late = passage_vectors(encoder, passages, late=True)
+    whole = "read a csv file\n\nthen close the socket"
+    np.testing.assert_allclose(late[:2], late_chunks(encoder, whole, [(0, 15), (17, len(whole))]), atol=1e-5)
+    np.testing.assert_allclose(late[2:], late[:2], atol=1e-5)
+    apart = passage_vectors(encoder, passages, late=False)
+    np.testing.assert_array_equal(apart, encoder.encode([passage.text for passage in passages]))
+    assert np.abs(apart - late).max() > 1e-3
     with pytest.raises(DataError, match="lies outside"):
         late_chunks(encoder, text, [(0, 99)])
 

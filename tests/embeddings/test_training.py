@@ -30,7 +30,7 @@ from seedbed.embeddings.objectives import LossConfig, PairScoring, Ranking
 from seedbed.embeddings.sentence import tokenize
 from seedbed.embeddings.starts import EncoderShape, Kind, new_encoder, on_encoder, open_start
 from seedbed.embeddings.students import represent, student_of
-from seedbed.embeddings.training import EncoderTrainingConfig, train
+from seedbed.embeddings.training import EncoderTrainingConfig, scored_by, train
 from seedbed.evaluation.encoder_gain import Asked, Gain, Rated, closeness, rank
 from seedbed.evaluation.encoder_training import train_encoder
 from seedbed.evaluation.statistics import paired_bootstrap
@@ -185,6 +185,37 @@ def test_losses_of_a_cross_encoder_equal_their_formulas(words: Tokenizer) -> Non
     torch.testing.assert_close(loss("kl", False), torch.stack(parts).mean(), rtol=1e-4, atol=1e-5)
     with pytest.raises(ConfigError, match=r"mining\.negatives"):
         PairScoring(one, [Example("a", ("b",))] * 2, LossConfig())
+
+
+def test_a_teachers_scores_are_learned_from(words: Tokenizer, tmp_path: Path) -> None:
+    teacher, one = encoder("cross-encoder", words), encoder("bi-encoder", words)
+    scored = scored_by(teacher, examples())
+    assert [row.query for row in scored] == [row.query for row in examples() if len(row.texts) > 1]
+    teacher.activation = "identity"
+    expected = teacher.score([(scored[0].query, text) for text in scored[0].texts])
+    np.testing.assert_allclose(scored[0].scores or (), expected, rtol=1e-4)
+    metrics = train(
+        EncoderTrainingConfig(training={"steps": 2, "batch_size": 2, "optimizer": "adamw"}), one, examples(),
+        Workspace(tmp_path), teacher=teacher,
+    )  # fmt: skip
+    assert metrics["examples"] == len(scored)
+    with pytest.raises(ConfigError, match=r"mining\.negatives"):
+        scored_by(teacher, [Example("a", ("b",))])
+
+
+def test_without_negatives_triplets_take_the_batchs_hardest(words: Tokenizer) -> None:
+    one = encoder("bi-encoder", words)
+    rows = [Example(query, (texts[0].partition(".")[0],)) for query, texts in SENTENCES]
+    rows += [Example("sort a list", ("A queue of threads",))]
+    value, _, _ = ranking(one, rows, loss="triplet", margin=0.5).loss(one.model, np.arange(4))
+    queries, texts = ([one.encode(text, normalize=False)[0] for text in side]
+                      for side in ([row.query for row in rows], [row.texts[0] for row in rows]))  # fmt: skip
+    total = 0.0
+    for row, query in enumerate(queries):
+        others = [place for place in range(4) if place != row and rows[place].query != rows[row].query]
+        nearest = min(np.linalg.norm(query - texts[place]) for place in others)
+        total += max(0.0, np.linalg.norm(query - texts[row]) - nearest + 0.5)
+    assert float(value.detach()) == pytest.approx(total, rel=1e-4)
 
 
 def test_gradient_caching_pieces_and_order_change_no_gradient(words: Tokenizer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from seedbed.cli.app import app
 from seedbed.core.errors import ArtifactError, ConfigError, DataError
-from seedbed.embeddings import MultiVectorEncoder, SentenceEncoder, SparseEncoder, update
+from seedbed.embeddings import MultiVectorEncoder, SentenceEncoder, SparseEncoder, TruncationWarning, update
 from seedbed.embeddings.fusion import FusionConfig
 from seedbed.embeddings.indexing import Encoders, IndexConfig
 from seedbed.embeddings.late_interaction import LateInteractionConfig
@@ -157,6 +158,42 @@ def test_filters_reach_every_way_to_search(searcher, mode):
     every = searcher.search("parse the json data", 10_000, mode, filter="title ~ json*", fusion=fusion)
     assert {hit.id for hit in few} == {hit.id for hit in every if hit.metadata["year"] >= 2005}
     assert searcher.search("parse the json data", 40, mode, filter="year > 3000", fusion=fusion) == []
+
+
+STRANGE = ("", "  \n", "?!... --", "Öffne 文件 файл ملف 🙂 फ़ाइल", "xyzzy", "json " * 2_000_000)
+LONE = "a lone \ud800 surrogate of json"
+
+
+@pytest.mark.parametrize("mode", ["bm25", "dense", "sparse", "multivector", "hybrid"])
+def test_strange_queries_have_sensible_answers(searcher, mode):
+    fusion = EVERYTHING if mode == "hybrid" else None
+    for query in STRANGE:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncationWarning)
+            hits = searcher.search(query, 3, mode, fusion=fusion, explain=len(query) < 100)
+        scores = [hit.score for hit in hits]
+        assert np.isfinite(scores).all()
+        assert scores == sorted(scores, reverse=True)
+        if mode == "bm25":
+            assert bool(hits) == ("json" in query)  # of the others no word is known
+    if mode == "bm25":
+        assert searcher.search(LONE, 3, mode)
+    else:  # no tokenizer can say what it is
+        with pytest.raises(DataError, match="lone surrogate"):
+            searcher.search(LONE, 3, mode, fusion=fusion)
+
+
+def test_strange_texts_have_finite_vectors(encoders):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        dense = encoders.dense.encode(list(STRANGE))
+        tokens = encoders.multivector.encode_documents(list(STRANGE))
+        sparse = encoders.sparse.encode(list(STRANGE))
+    assert np.isfinite(dense).all()
+    assert np.isfinite(tokens.values).all()
+    assert np.isfinite(sparse.weights.values).all()
+    assert [len(one) for one in (dense, tokens, sparse)] == [len(STRANGE)] * 3
+    assert all(len(row) for row in tokens)  # what stands around every text has vectors, too
 
 
 def test_hits_say_why(searcher, encoders):

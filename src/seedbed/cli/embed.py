@@ -9,6 +9,7 @@ import typer
 
 from ..core.console import show, table
 from ..core.errors import ConfigError
+from .embed_more import evaluate, words
 from .road import PythonDocsOption, gather_sources
 
 if TYPE_CHECKING:
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from ..evaluation.search_comparison import Comparison
 
 app = typer.Typer(no_args_is_help=True)
+for _command in (evaluate, words):
+    app.command()(_command)
 
 
 @app.callback()
 def embed() -> None:
-    """Compare ways to search, and measure encoders' limits."""
+    """Compare ways to search, measure encoders and their limits, and learn word vectors."""
 
 
 @app.command()

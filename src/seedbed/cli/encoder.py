@@ -80,6 +80,13 @@ def train(
         Path | None,
         typer.Option(help="A folder in BEIR's layout to ask before and after.", show_default="held-out data"),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            help="A cross-encoder's folder: its scores of right and mined wrong texts are learned from.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Processors to use; 0: all.")] = 0,
     overrides: OverridesOption = None,
 ) -> None:
@@ -91,6 +98,8 @@ def train(
 
     listed = gather_sources(sources, python_docs) if sources or python_docs or data is None else []
     values = {"kind": kind, **parse_overrides(overrides or [])}
-    artifact = train_encoder(out, start=start, data=data, sources=listed, test=test, overrides=values, threads=threads)
+    artifact = train_encoder(
+        out, start=start, data=data, sources=listed, test=test, teacher=teacher, overrides=values, threads=threads
+    )
     show(artifact.metrics["held_out"]["sentence"], style="bold")
     show(f"The encoder is in {artifact.path}")

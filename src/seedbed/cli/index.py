@@ -163,14 +163,20 @@ def update(
     multivector: Annotated[
         Path | None, typer.Option(help="A late-interaction encoder's folder.", show_default=False)
     ] = None,
+    late_chunking: Annotated[
+        bool, typer.Option("--late-chunking", help="Of a new index: vectors of passages know their whole document.")
+    ] = False,
 ) -> None:
     """Bring an index up to date with a folder: add what is new, index anew what has changed, forget what has gone."""
-    from ..embeddings.indexing import Encoders
+    from ..embeddings.indexing import Encoders, IndexConfig
     from ..embeddings.update import update_index
     from .use import load_encoders
 
     given = load_encoders(encoder, sparse, multivector)
-    done = update_index(folder, index, Encoders(*given))
+    if late_chunking and encoder is None:
+        raise ConfigError("--late-chunking is about vectors", hint="Give --encoder.")
+    config = IndexConfig(late_chunking=True) if late_chunking else None
+    done = update_index(folder, index, Encoders(*given), config=config)
     show(
         f"{done.added:,} added, {done.changed:,} changed, {done.removed:,} removed, {done.unchanged:,} unchanged; "
         f"{done.passages:,} passages"

@@ -18,6 +18,7 @@ from .chunking import Passage, make_passages, token_counter
 from .contrastive import ContrastiveConfig
 from .heldout import SPLITS, choose_fusion, open_held_out
 from .indexing import IndexConfig, new_indexes
+from .late_chunking import passage_vectors
 from .objectives import LossConfig, Ranking
 from .passages import write_passages
 from .rerank import token_vectors
@@ -81,7 +82,7 @@ def build_search_index(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # counted in the metrics
         start = time.perf_counter()
-        vectors = encoder.encode_documents([passage.searchable for passage in passages], normalize=True)
+        vectors = passage_vectors(encoder, passages, late=config.late_chunking)
         workspace.measurements["passages_per_second"] = len(passages) / (time.perf_counter() - start)
     bm25, dense = new_indexes(config, encoder.dim)
     bm25.add([passage.searchable for passage in passages])
@@ -96,6 +97,7 @@ def build_search_index(
         encoder_fingerprint=encoder.fingerprint,
         multivector_fingerprint=_index_tokens(config, encoder, passages, workspace) if config.multivector_bits else "",
         passage_tokens=config.passage_tokens,
+        late_chunking=config.late_chunking,
         ef=config.ef,
     )
     write_settings(workspace.path, settings)

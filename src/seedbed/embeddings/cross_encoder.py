@@ -101,22 +101,24 @@ class CrossEncoder:
         settings = [self.tokenizer.fingerprint, self.max_length, self.activation, self.segments]
         return fingerprint(settings, self.model.state_dict())
 
-    def score(self, pairs: Sequence[tuple[str, str]], *, batch_tokens: int = 1024) -> npt.NDArray[np.float32]:
+    def score(
+        self, pairs: Sequence[tuple[str, str]], *, activation: str | None = None, batch_tokens: int = 1024
+    ) -> npt.NDArray[np.float32]:
         """How well each query and text match: float32 (n,), in the order of the pairs; higher is better.
 
         Warns (TruncationWarning) when pairs were cut; `truncated` counts them over all calls.
 
         Args:
+            activation: None for the encoder's own.
             batch_tokens: of pairs that are read together, about, with what pads them.
         """
+        activation = self.activation if activation is None else activation
         tokens = self.tokenize(pairs)
         scores = np.zeros(len(tokens.ids), dtype=np.float32)
 
         def score(rows: npt.NDArray[np.int64]) -> None:
             found_B = pair_logits(self.scoring_model, tokens.at(rows), self.device)
-            scores[rows] = (
-                (found_B.float().sigmoid() if self.activation == "sigmoid" else found_B.float()).cpu().numpy()
-            )
+            scores[rows] = (found_B.float().sigmoid() if activation == "sigmoid" else found_B.float()).cpu().numpy()
 
         run_batches(score, list(batches_of_like_lengths([len(row) for row in tokens.ids], batch_tokens)), self.device)
         return scores

@@ -17,6 +17,7 @@ from ..datasets.pairs import held_out_queries, read_corpus
 from ..indexes.base import Ids
 from .chunking import make_passages, token_counter
 from .fusion import FusionConfig, fuse
+from .late_chunking import passage_vectors
 from .search import Mode, Searcher
 from .sentence import SentenceEncoder, TruncationWarning
 
@@ -69,7 +70,7 @@ def open_held_out(index: Path, corpus: Path, split: str, encoder: SentenceEncode
         texts = [passage.searchable for passage in fresh]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TruncationWarning)
-            vectors = encoder.encode_documents(texts, normalize=True)
+            vectors = passage_vectors(encoder, fresh, late=searcher.settings.late_chunking)
         searcher.bm25.remove(gone)
         searcher.bm25.add(texts, numbers)
         searcher.dense.remove(gone)

@@ -27,6 +27,7 @@ class IndexConfig(Config):
     b: float = Field(0.75, ge=0, le=1, description="BM25: how much long passages are discounted")
     # Documentation is full of names, which the lightest stemmer leaves alone; on prose "english" ranks better.
     analyzer: AnalyzerConfig = AnalyzerConfig(stemmer="plural")
+    late_chunking: bool = Field(False, description="read documents whole, so that passages' vectors know the rest")
     m: int = Field(16, ge=2, le=512, description="HNSW: links of a passage on each layer")
     ef_construction: int = Field(200, ge=1, description="HNSW: candidates weighed when a passage is linked in")
     ef: int = Field(128, ge=1, description="HNSW: candidates kept while searching")
@@ -84,8 +85,12 @@ class Encoders:
             )
         return made
 
-    def add(self, indexes: dict[str, Any], passages: Sequence[Passage], numbers: Ids) -> None:
-        """Passages into every index, under their numbers. Texts that were cut are counted, not warned about."""
+    def add(self, indexes: dict[str, Any], passages: Sequence[Passage], numbers: Ids, *, late: bool = False) -> None:
+        """Passages into every index, under their numbers. Texts that were cut are counted, not warned about.
+
+        Args:
+            late: `IndexConfig.late_chunking`; of whole documents, whose passages follow one another.
+        """
         from .sentence import TruncationWarning
 
         texts = [passage.searchable for passage in passages]
@@ -95,7 +100,9 @@ class Encoders:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TruncationWarning)
             if self.dense:
-                indexes["dense"].add(self.dense.encode_documents(texts, normalize=True), numbers)
+                from .late_chunking import passage_vectors
+
+                indexes["dense"].add(passage_vectors(self.dense, passages, late=late), numbers)
             if self.sparse:
                 indexes["sparse"].add(self.sparse.encode(texts), numbers)
             if self.multivector:

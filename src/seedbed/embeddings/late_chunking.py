@@ -7,13 +7,18 @@ met in attention what it stands for in another. T tokens, C model width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ..core.errors import DataError
+from .chunking import Passage
+from .compute import run_batches
 from .sentence import SentenceEncoder, around, hidden_states
+
+_JOIN = "\n\n"
 
 
 def late_chunks(
@@ -57,3 +62,29 @@ def late_chunks(
         if inside.any():
             vectors[row] = hidden_TC[inside].mean(axis=0)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def passage_vectors(encoder: SentenceEncoder, passages: Sequence[Passage], *, late: bool) -> npt.NDArray[np.float32]:
+    """Vectors (n, C) of passages, of length 1.
+
+    Args:
+        late: read each document whole, so that its passages' vectors know of each other; its passages follow one
+            another.
+    """
+    if not late:
+        return encoder.encode_documents([passage.searchable for passage in passages], normalize=True)
+    groups = [list(places) for _, places in groupby(range(len(passages)), key=lambda place: passages[place].document)]
+    vectors = np.zeros((len(passages), encoder.dim), dtype=np.float32)
+    (prompt,) = encoder.prompted([""], encoder.prompt_of(False))
+
+    def read(numbers: npt.NDArray[np.int64]) -> None:
+        for number in numbers.tolist():
+            places = groups[number]
+            first = passages[places[0]]
+            texts = [first.searchable, *(passages[place].text for place in places[1:])]
+            begins = len(prompt) + np.cumsum([0, *(len(text) + len(_JOIN) for text in texts[:-1])])
+            spans = [(begin, begin + len(text)) for begin, text in zip(begins.tolist(), texts, strict=True)]
+            vectors[places] = late_chunks(encoder, prompt + _JOIN.join(texts), spans)
+
+    run_batches(read, [np.array([number]) for number in range(len(groups))], encoder.device)
+    return vectors

@@ -60,6 +60,15 @@ def triplet(anchors_NC: Tensor, positives_NC: Tensor, negatives_NC: Tensor, *, m
     return F.relu(apart + margin).sum()
 
 
+def hardest(anchors_NC: Tensor, texts_MC: Tensor, false_negatives_NM: Tensor | None = None) -> Tensor:
+    """(N,): of each anchor i the closest text but text i, its own (batch-hard: Hermans et al. 2017, section 2)."""
+    distances_NM = torch.cdist(anchors_NC.detach(), texts_MC.detach())
+    excluded_NM = torch.eye(*distances_NM.shape, dtype=torch.bool, device=distances_NM.device)
+    if false_negatives_NM is not None:
+        excluded_NM = excluded_NM | false_negatives_NM
+    return distances_NM.masked_fill(excluded_NM, float("inf")).argmin(dim=1)
+
+
 def cosent(first_NC: Tensor, second_NC: Tensor, labels_N: Tensor, *, scale: float = 20.0) -> Tensor:
     """CoSENT (Su 2022): log(1 + sum over pairs i, j with label i < label j of exp(scale * (cosine i - cosine j))).
 

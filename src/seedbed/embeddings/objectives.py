@@ -54,7 +54,9 @@ class LossConfig(Config):
     temperature: float | None = Field(None, gt=0, description="divides scores; left out, 0.05 for cosines, else 1")
     symmetric: bool = Field(False, description="ranking: also let each text choose among the queries")
     spread: bool = Field(False, description="kl: bring a query's scores between 0 and 1 first, as PyLate does")
-    margin: float = Field(5.0, gt=0, description="triplet: how much farther the wrong text must be")
+    margin: float = Field(
+        5.0, gt=0, description="triplet: how much farther the wrong text must be; without negatives the batch's closest"
+    )
     matryoshka: tuple[int, ...] = Field((), description="bi-encoder: also learn from so many first components alone")
     flops_queries: float = Field(5e-3, ge=0, description="sparse: weight of the FLOPS regulariser on queries")
     flops_texts: float = Field(3e-3, ge=0, description="sparse: its weight on texts")
@@ -173,7 +175,8 @@ class Ranking:
         own_NP = torch.from_numpy(self._questions.own(batch)).to(queries.device)
         if self._loss == "triplet":
             if own_NP.shape[1] < 2:
-                raise ConfigError("the triplet loss needs a negative a query", hint="Mine some: mining.negatives=4.")
+                wrong_N = losses.hardest(queries, texts, excluded_NM)
+                return losses.triplet(queries, texts[own_NP[:, 0]], texts[wrong_N], margin=self._config.margin)
             parts = [
                 losses.triplet(queries, texts[own_NP[:, 0]], texts[wrong_N], margin=self._config.margin)
                 for wrong_N in own_NP.T[1:]

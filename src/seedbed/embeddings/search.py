@@ -52,6 +52,7 @@ class SearchSettings(Config):
     multivector_fingerprint: str = ""
     fusion: FusionConfig = FusionConfig()
     passage_tokens: int = Field(160, ge=1, description="most tokens of a passage")
+    late_chunking: bool = Field(False, description="vectors of passages know their whole document")
     ef: int = Field(128, ge=1, description="candidates kept while walking the graph")
     folder: str = Field("", description="where the documents lie that an update reads")
     generation: int = Field(0, ge=0, description="how often it has been updated")

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -101,9 +103,17 @@ def make_examples(
 
 
 def train(
-    config: EncoderTrainingConfig, encoder: AnyEncoder, examples: Sequence[Example], workspace: Workspace
+    config: EncoderTrainingConfig,
+    encoder: AnyEncoder,
+    examples: Sequence[Example],
+    workspace: Workspace,
+    *,
+    teacher: CrossEncoder | None = None,
 ) -> dict[str, Any]:
     """Train `encoder` in place on the examples; killed and started again in the same workspace, it goes on.
+
+    Args:
+        teacher: scores each query's texts, right and wrong, and is learned from (`objective.loss` kl or margin-mse).
 
     Returns:
         metrics: examples, mined (negatives), left_out (as too close to the right text), epochs, and the trainer's.
@@ -115,6 +125,8 @@ def train(
     mined = sum(len(example.texts) for example in examples) - before
     if isinstance(encoder, CrossEncoder) and form_of(examples) == "pairs":
         examples = [example for example in examples if len(example.texts) > 1]
+    if teacher is not None:
+        examples = scored_by(teacher, examples)
     if len(examples) < 2:
         raise DataError(f"{len(examples)} examples are too few to train an encoder on", hint="Use more text.")
     objective = _objective(config, encoder, examples)
@@ -143,6 +155,26 @@ def train(
         "epochs": seen / len(examples),
         **result.metrics,
     }
+
+
+def scored_by(teacher: CrossEncoder, examples: Sequence[Example]) -> list[Example]:
+    """The examples that have wrong texts, with the logits that a cross-encoder gives to all of their texts.
+
+    Raises:
+        ConfigError: none has one.
+    """
+    usable = [example for example in examples if len(example.texts) > 1]
+    if not usable:
+        raise ConfigError("a teacher tells right from wrong texts", hint="Mine some: mining.negatives=4.")
+    show(f"the teacher reads {sum(len(example.texts) for example in usable):,} pairs")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        scores = teacher.score([(one.query, text) for one in usable for text in one.texts], activation="identity")
+    ends = np.cumsum([len(example.texts) for example in usable])
+    return [
+        replace(example, scores=tuple(scores[end - len(example.texts) : end].tolist()))
+        for example, end in zip(usable, ends.tolist(), strict=True)
+    ]
 
 
 def _check(config: EncoderTrainingConfig, encoder: AnyEncoder) -> None:

@@ -97,7 +97,11 @@ def _update(
     reading: ReadingConfig,
 ) -> Updated:
     fresh = SearchSettings(
-        **encoders.fingerprints, passage_tokens=config.passage_tokens, ef=config.ef, folder=str(folder.resolve())
+        **encoders.fingerprints,
+        passage_tokens=config.passage_tokens,
+        late_chunking=config.late_chunking,
+        ef=config.ef,
+        folder=str(folder.resolve()),
     )
     if old is None:
         settings, passages, known = fresh, Passages([]), dict[str, str]()
@@ -127,7 +131,7 @@ def _update(
     new = make_passages(rows.values(), _counter(encoders), settings.passage_tokens)
     first = int(passages.numbers.max(initial=-1)) + 1
     numbers = np.arange(first, first + len(new), dtype=np.int64)
-    encoders.add(indexes, new, numbers)
+    encoders.add(indexes, new, numbers, late=settings.late_chunking)
     kept = [passage for passage, one in zip(passages, stale.tolist(), strict=True) if not one]
     whole = Passages(kept + new, np.concatenate([passages.numbers[~stale], numbers]))
     _write(directory, settings, indexes, whole, hashes)

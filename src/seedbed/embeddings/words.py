@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -49,6 +50,30 @@ class WordVectorsConfig(Config):
     seed: int = Field(0, ge=0, description="of the start, the order and the draws")
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """Texts as lists of words, and the words that are frequent enough, by falling count, with it."""
+
+    texts: list[Sequence[str]]
+    words: list[str]
+    counts: Counter[str]
+
+
+def vocabulary(texts: Iterable[str] | Iterable[Sequence[str]], min_count: int) -> Vocabulary:
+    """The words of texts, which become lower-case words, or of lists of words taken as they are.
+
+    Raises:
+        DataError: fewer than two are frequent enough.
+    """
+    analyzer = Analyzer(_WORDS)
+    listed: list[Sequence[str]] = [analyzer(text) if isinstance(text, str) else text for text in texts]
+    counts = Counter(word for text in listed for word in text)
+    kept = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
+    if len(kept) < 2:
+        raise DataError(f"{len(kept)} words occur {min_count} times", hint="Give more text, or lower min_count.")
+    return Vocabulary(listed, kept, counts)
+
+
 class WordVectors:
     """Words and their vectors.
 
@@ -88,26 +113,17 @@ class WordVectors:
             DataError: no word is frequent enough, or vectors that are not finite.
         """
         config = config or WordVectorsConfig()
-        analyzer = Analyzer(_WORDS)
-        listed: list[Sequence[str]] = [analyzer(text) if isinstance(text, str) else text for text in texts]
-        counts = Counter(word for text in listed for word in text)
-        kept = sorted(
-            (word for word, count in counts.items() if count >= config.min_count), key=lambda w: (-counts[w], w)
-        )
-        if len(kept) < 2:
-            raise DataError(
-                f"{len(kept)} words occur {config.min_count} times", hint="Give more text, or lower min_count."
-            )
-        places = {word: place for place, word in enumerate(kept)}
+        found = vocabulary(texts, config.min_count)
+        places = {word: place for place, word in enumerate(found.words)}
         ids = Ragged.from_rows(
-            (np.array([places[w] for w in text if w in places], np.uint32) for text in listed), np.uint32
+            (np.array([places[w] for w in text if w in places], np.uint32) for text in found.texts), np.uint32
         )
-        frequencies = np.array([counts[word] for word in kept], dtype=np.float64)
+        frequencies = np.array([found.counts[word] for word in found.words], dtype=np.float64)
         train = _count_based if config.algorithm == "glove" else _predictive
         vectors = train(ids, frequencies, config, threads or cpu_count())
         if not np.isfinite(vectors).all():
             raise DataError("the vectors are not finite", hint="Lower learning_rate.")
-        return cls(kept, vectors)
+        return cls(found.words, vectors)
 
     @classmethod
     def distil(cls, encoder: Any, words: Sequence[str], dim: int | None = 256) -> Self:

@@ -16,6 +16,7 @@ from ..curation.documents import Document as Read
 from ..curation.sources import fingerprint_sources, read_sources
 from ..datasets.examples import Example, examples_of, read_examples
 from ..datasets.jsonl import usable_rows
+from ..embeddings import CrossEncoder
 from ..embeddings.starts import open_start
 from ..embeddings.training import Document, EncoderTrainingConfig, from_scratch, make_examples, passages_of, train
 from .collections import Collection, read_beir
@@ -28,7 +29,8 @@ _FROM_SCRATCH = {"training.learning_rate": 2e-3, "training.batch_size": 128, "tr
 
 def train_encoder(
     out: str | Path, *, start: str | Path | None = None, data: str | Path | None = None, sources: Sequence[str] = (),
-    test: str | Path | None = None, overrides: Mapping[str, Any] | None = None, threads: int = 0,
+    test: str | Path | None = None, teacher: str | Path | None = None, overrides: Mapping[str, Any] | None = None,
+    threads: int = 0,
 ) -> Artifact:  # fmt: skip
     """Train an encoder on a JSONL of examples (`data`) or on documents of one's own (`sources`), and ask it held-out
     queries before and after: the metrics say whether it helped.
@@ -36,6 +38,7 @@ def train_encoder(
     Args:
         start: a directory to begin from; left out, an encoder is trained from scratch.
         test: a folder in BEIR's layout to ask in place of held-out parts of the data.
+        teacher: the directory of a cross-encoder that scores each query's texts, to be learned from.
         overrides: dotted keys of `embeddings.training.EncoderTrainingConfig`.
     """
     if (data is None) == (not sources):
@@ -52,11 +55,12 @@ def train_encoder(
     def produce(work: Workspace) -> dict[str, Any]:
         return fit_encoder(
             config, None if start is None else Path(start), work, documents=documents, examples=examples,
-            collection=collection,
+            collection=collection, teacher=None if teacher is None else CrossEncoder.load(teacher),
         )  # fmt: skip
 
     inputs = {"data": fingerprint_sources(sources) if data is None else sha256_file(Path(data))}
-    inputs |= {name: fingerprint_folder(one) for name, one in (("start", start), ("test", test)) if one is not None}
+    folders = {"start": start, "test": test, "teacher": teacher}
+    inputs |= {name: fingerprint_folder(folder) for name, folder in folders.items() if folder is not None}
     return build_artifact(out, "encoder", config, inputs, produce)
 
 
@@ -68,12 +72,14 @@ def fit_encoder(
     documents: Sequence[Document] = (),
     examples: Sequence[Example] = (),
     collection: Collection | None = None,
+    teacher: CrossEncoder | None = None,
 ) -> dict[str, Any]:
     """Train an encoder on examples or, without them, on what is made of documents, and save it into the workspace.
 
     Args:
         start: a directory to begin from (`starts.open_start`); None: from scratch.
         collection: a test collection asked before and after, in place of held-out parts of the data.
+        teacher: see `train_encoder`.
     Returns: metrics: those of `training.train`, and `held_out` (measure, before, after, difference, low, high, p_value,
         queries, sentence).
     """
@@ -93,7 +99,7 @@ def fit_encoder(
     if collection is not None:
         asked = ask_of_collection(collection)
     before = asked.per_query(encoder)
-    metrics = train(config, encoder, learned, workspace)
+    metrics = train(config, encoder, learned, workspace, teacher=teacher)
     after = asked.per_query(encoder)
     encoder.save(workspace.path)
     difference = paired_bootstrap(before, after, seed=config.seed)

@@ -6,6 +6,8 @@ N texts, C width, K classes.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,56 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from ..core.errors import DataError
+from ..core.randomness import numpy_generator
+from ..datasets.jsonl import read_rows, usable_rows
 from ..indexes.kmeans import kmeans
 
+_HELD_OUT = 1 / 3
+
 Vectors = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class ClassProbe:
+    """What vectors tell of classes: `accuracy` on the texts held out, `v_measure` of clusters of all texts."""
+
+    accuracy: float
+    v_measure: float
+    held_out: int
+    classes: int
+
+
+def read_classes(path: str | Path) -> tuple[list[str], list[str]]:
+    """Texts and their labels from JSONL of {"text", "label"}; bad rows are counted aloud.
+
+    Raises:
+        DataError: no row can be used.
+    """
+
+    def parse(row: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(row.get("text"), str) or not isinstance(row.get("label"), str | int):
+            raise ValueError("no 'text' with a 'label'")
+        return row
+
+    rows = usable_rows(read_rows(path, parse))
+    return [row["text"] for row in rows], [str(row["label"]) for row in rows]
+
+
+def probe_classes(encoder: Any, texts: Sequence[str], labels: Sequence[str], *, seed: int = 0) -> ClassProbe:
+    """Both probes of an encoder's vectors; a third of the texts, drawn by the seed, is held out of the classifier.
+
+    Raises:
+        DataError: the texts are too few, or of one class.
+    """
+    order = numpy_generator(seed, "classes").permutation(len(texts))
+    count = round(_HELD_OUT * len(texts))
+    if count < 1:
+        raise DataError(f"{len(texts)} texts are too few to hold some out")
+    vectors = encoder.encode(list(texts), normalize=True)
+    held, kept = order[:count], order[count:]
+    names = np.array(labels)
+    accuracy = classification_accuracy(vectors[kept], names[kept].tolist(), vectors[held], names[held].tolist())
+    return ClassProbe(accuracy, clustering_v_measure(vectors, list(labels), seed=seed), count, len(set(labels)))
 
 
 def classification_accuracy(
