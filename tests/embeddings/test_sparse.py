@@ -39,13 +39,17 @@ def test_sentence_transformers_opens_it_with_equal_vectors(tmp_path: Path, token
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         vectors = ours.encode(TEXTS)
-        peer = peers.SparseEncoder(str(tmp_path), device="cpu").encode(TEXTS).to_dense().numpy()
+        peer_encoder = peers.SparseEncoder(str(tmp_path), device="cpu")
+        peer = peer_encoder.encode(TEXTS).to_dense().numpy()
+        peer_encoder.save_pretrained(str(tmp_path / "theirs"))
+        theirs = SparseEncoder.load(tmp_path / "theirs")
+        np.testing.assert_array_equal(theirs.encode(TEXTS).dense(), vectors.dense())
         again = SparseEncoder.load(tmp_path)
         np.testing.assert_array_equal(again.encode(TEXTS).dense(), vectors.dense())
     np.testing.assert_allclose(vectors.dense(), peer, atol=1e-5)
     assert 0.02 < (vectors.dense() > 0).mean() < 0.98
     assert again.fingerprint == ours.fingerprint
-    assert (again.pooling, again.max_length) == (pooling, 48)
+    assert (again.pooling, again.max_length) == (theirs.pooling, theirs.max_length) == (pooling, 48)
 
 
 def test_weights_follow_the_formula_and_the_largest_are_kept(tokenizer: Any) -> None:

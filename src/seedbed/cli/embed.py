@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -122,7 +122,7 @@ def _show_study(result: EncoderStudy) -> None:
         ("Sets of documents", result.sets),
         ("Fitted vectors", result.free),
         ("Late interaction", result.storage),
-        ("Kinds of encoders, of one size and trained alike", result.kinds),
+        ("Kinds of encoders, of one size and trained alike", [_short(row) for row in result.kinds]),
     ):
         if rows:
             table(
@@ -130,6 +130,11 @@ def _show_study(result: EncoderStudy) -> None:
                 [tuple(f"{one:.3f}" if isinstance(one, float) else one for one in row.values()) for row in rows],
                 title=title,
             )
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: row[name] for name in ("kind", "parameters", "before", "mrr")}
+    return kept | {"against the transformer": f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"}
 
 
 def _read(documents: Path, queries: Path | None, judgements: Path | None, split: str) -> Collection:

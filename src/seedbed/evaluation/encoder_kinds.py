@@ -35,7 +35,7 @@ from ..training import Trainer, TrainerConfig
 from .known_items import KnownItems, known_items, nearest
 from .statistics import paired_bootstrap
 
-WORDS, RECURRENT, ATTENTIVE, TRANSFORMER = "word vectors alone", "recurrent", "recurrent, attention", "transformer"
+WORDS, RECURRENT, ATTENTIVE, TRANSFORMER = "words alone", "recurrent", "attentive", "transformer"
 KINDS = (WORDS, RECURRENT, ATTENTIVE, TRANSFORMER)
 _SHAPE = EncoderShape(hidden_size=96, layers=2, heads=4, intermediate_size=192, max_length=128)
 _VOCABULARY = 4096

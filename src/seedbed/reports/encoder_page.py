@@ -15,6 +15,8 @@ from .images import write_image
 from .page import Card, Figure, Page, Section, Table
 
 _METRICS = {"cosine": "cosine", "dot": "inner product", "l2": "Euclidean distance"}
+_ONE = {"rare words": "rare word", "numbers": "number", "names": "name"}
+_BYTES = [step * 10**power for power in range(2, 7) for step in (1, 2, 5)]  # ticks
 _FREE, _OWN = "fitted vectors", "this encoder's vector"
 
 
@@ -70,7 +72,7 @@ def _cards(result: EncoderStudy) -> list[Card]:
     ]  # fmt: skip
     if kind:
         cards.append(
-            Card(f"By one of the {kind}", numbers.percent(rare[kind, "dense"]),
+            Card(f"By one {_ONE[kind]}", numbers.percent(rare[kind, "dense"]),
                  f"recall@10; BM25 {numbers.percent(rare[kind, 'BM25'])}")
         )  # fmt: skip
     return cards
@@ -214,7 +216,9 @@ def _sets(result: EncoderStudy) -> Section:
 def storage_chart(result: EncoderStudy) -> charts.Chart:
     rows = [{"bytes": row["bytes"], "mrr": row["mrr"], "series": _pooling(row["pooling"])} for row in result.storage]
     order = list(dict.fromkeys(row["series"] for row in rows))
-    return index_charts.lines(rows, "bytes", "mrr", order, "bytes a document", "MRR@10", form="~s")
+    least, most = min(row["bytes"] for row in rows), max(row["bytes"] for row in rows)
+    ticks = [size for size in _BYTES if least <= size <= most]
+    return index_charts.lines(rows, "bytes", "mrr", order, "bytes a document", "MRR@10", form="~s", x_values=ticks)
 
 
 def _pooling(factor: int) -> str:
@@ -269,11 +273,11 @@ def _kinds(result: EncoderStudy) -> Section:
     certain = {row["kind"]: row["high"] < 0 for row in result.kinds if row["kind"] != TRANSFORMER}
     behind = [kind for kind, worse in certain.items() if worse]
     alike = [kind for kind, worse in certain.items() if not worse]
-    verdict = f"Behind the transformer with certainty: {'; '.join(behind) or 'none'}." + (
-        f" Not behind it: {'; '.join(alike)}." if alike else ""
+    verdict = f"Behind the transformer with certainty: {', '.join(behind) or 'none'}." + (
+        f" Not behind it: {', '.join(alike)}." if alike else ""
     )
     lead = (
-        "Small encoders, taught alike on three quarters of these texts and asked for the others. A recurrent state has "
+        "Small encoders, taught alike on these texts and asked for others that were held out. A recurrent state has "
         "to carry all that was read; with attention the last state looks back at every other; a transformer's tokens "
         f"look at each other from the start. {verdict} One training each, so that another seed may shift them."
     )
@@ -282,8 +286,9 @@ def _kinds(result: EncoderStudy) -> Section:
         [Figure("Known items, held out", [("", kinds_chart(result))], "All start from the same word vectors.",
                 wide=True),
          Table("By kind", columns, rows,
-               "The recurrent ones have as many parameters as the transformer; word vectors alone have no more than "
-               "their table and a projection. Moved by order: 1 − cosine of a text and of its words shuffled. "
+               "Words alone: the mean of their vectors, projected. Recurrent: the last states of an LSTM in both "
+               "directions. Attentive: what these states attend to. The last three have as many parameters. "
+               "Moved by order: 1 − cosine of a text and of its words shuffled. "
                "Against the transformer: difference of MRR@10 with its 95% interval.", wide=True)],
     )  # fmt: skip
 
