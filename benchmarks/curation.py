@@ -289,7 +289,7 @@ def warc(rounds: int) -> list[dict[str, Any]]:
 
     works: dict[str, Callable[[], object]] = {"seedbed": ours}
     if all(map(find_spec, ("datatrove", "trafilatura"))):
-        theirs = datatrove_fineweb(lambda: pages() * times, own_words=find_spec("spacy") is not None)
+        theirs = datatrove_fineweb(pages, times, own_words=find_spec("spacy") is not None)
         works["datatrove"] = lambda: kept.update(datatrove=theirs())
     rows = compare(works, size, count, rounds)
     print_rows("The preset fineweb, from WARC to signatures", rows)

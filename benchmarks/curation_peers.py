@@ -48,12 +48,15 @@ def datatrove_rules(texts: list[str], own_words: bool) -> Callable[[], object]:
     return lambda: [passes(Document(text=text, id="")) for text in texts]
 
 
-def datatrove_fineweb(pages: Callable[[], Sequence[str]], own_words: bool) -> Callable[[], int]:
-    """FineWeb's recipe over pages, as datatrove's example puts it together: trafilatura, language, rules, signatures.
+def datatrove_fineweb(pages: Callable[[], Sequence[str]], times: int, own_words: bool) -> Callable[[], int]:
+    """FineWeb's recipe over pages, `times` over, as datatrove's example puts it together: trafilatura, language, rules,
+    signatures.
 
-    The language model is the compressed one that we use too: its own is fetched.
+    The language model is the compressed one that we use too: its own is fetched. trafilatura forgets the pages each
+    time, as it would drop what it has seen.
     """
     from datatrove.data import Document
+    from trafilatura.meta import reset_caches
 
     passes = _rules_pass(own_words)
     with tempfile.TemporaryDirectory() as folder:
@@ -61,11 +64,13 @@ def datatrove_fineweb(pages: Callable[[], Sequence[str]], own_words: bool) -> Ca
 
     def work() -> int:
         kept = 0
-        for page in pages():
-            document = Document(text=trafilatura_text(page), id="")
-            if document.text and _is_english(document.text) and passes(document):
-                signature.get_signature(signature.get_shingles(document.text))
-                kept += 1
+        for _ in range(times):
+            reset_caches()
+            for page in pages():
+                document = Document(text=trafilatura_text(page), id="")
+                if document.text and _is_english(document.text) and passes(document):
+                    signature.get_signature(signature.get_shingles(document.text))
+                    kept += 1
         return kept
 
     return work

@@ -123,10 +123,13 @@ class CurationFuzzer:
                 break
             kills -= 1
             (phase,), delay = generator.choices(_PHASES, _WEIGHTS), generator.uniform(0, _LONGEST)
-            while process.poll() is None and _PHASES.index(_phase(out)) < _PHASES.index(phase):
+            whom = generator.choice(("group", "group", "first", "worker"))
+            while process.poll() is None and not (
+                _children(process.pid) if whom == "worker" else _PHASES.index(_phase(out)) >= _PHASES.index(phase)
+            ):
                 time.sleep(0.002)
             time.sleep(delay)
-            self._kill(process, generator, out)
+            self._kill(process, whom, out)
         assert _files(out) == self._expected
         assert open_artifact(out).fingerprint == self._fingerprint
         assert out.with_name(f"{out.name}-report.html").is_file()
@@ -137,16 +140,15 @@ class CurationFuzzer:
             if path.is_dir():
                 shutil.rmtree(path)
 
-    def _kill(self, process: subprocess.Popen[str], generator: random.Random, out: Path) -> None:
+    def _kill(self, process: subprocess.Popen[str], whom: str, out: Path) -> None:
         if process.poll() is not None:  # it was through before; the next call must leave it as it is
             _, said = process.communicate()
             assert process.returncode == 0, said
             return
         self.done[f"killed while {_phase(out)}"] += 1
-        whom = generator.choice(("group", "group", "first", "worker"))
         workers = _children(process.pid)
         if whom == "worker" and workers:
-            os.kill(generator.choice(workers), signal.SIGKILL)
+            os.kill(workers[0], signal.SIGKILL)
             _, said = process.communicate()
             # Where it had nothing left to do, its death is nobody's loss.
             assert process.returncode in (0, 1), (process.returncode, said)

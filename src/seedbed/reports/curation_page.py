@@ -289,7 +289,8 @@ def _where_from(metrics: Mapping[str, Any]) -> Section:
         (name, one["read"], one["kept"], numbers.percent(one["kept"] / max(one["read"], 1))) for name, one in groups
     ]
     kept = metrics["languages"]
-    languages = [(code or "not told", count, kept.get(code, 0)) for code, count in metrics["languages_read"].items()]
+    told = list(metrics["languages_read"].items())[:12]
+    languages = [(code or "not told", count, kept.get(code, 0)) for code, count in told]
     blocks: list[Block] = [
         Table("By source", ("Top folder or file", "Came in", "Kept", "Share"), sources),
         Table("By language", ("Language", "Came in", "Kept"), languages),
