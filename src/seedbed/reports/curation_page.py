@@ -215,7 +215,7 @@ def _scores(artifact: Artifact) -> Section | None:
             if not math.isnan(row[name]):
                 values[name].append(row[name])
     for rule, name in zip(rules, names, strict=True):
-        bins = _bins(values[name])
+        bins = _bins(values[name], bounds[rule])
         if bins:
             title = f"{name}, bound {numbers.value(bounds[rule])}"
             panels.append((title, charts.bars(bins, "value", "documents", "documents", numbers.count)))
@@ -223,8 +223,9 @@ def _scores(artifact: Artifact) -> Section | None:
     return Section("scores", "Scores", lead, [Figure("Histograms", panels, "", wide=True)])
 
 
-def _bins(values: list[float]) -> list[dict[str, Any]]:
-    """Equally wide classes between the 1st and 99th percentile; what lies beyond counts with the outermost."""
+def _bins(values: list[float], bound: float) -> list[dict[str, Any]]:
+    """Equally wide classes between the 1st and 99th percentile, one of which ends at the bound; what lies beyond counts
+    with the outermost."""
     if not values:
         return []
     ordered = sorted(values)
@@ -236,9 +237,11 @@ def _bins(values: list[float]) -> list[dict[str, Any]]:
         inside = [min(max(int(value), int(low)), int(high)) for value in values]
         return [{"value": numbers.value(number), "documents": inside.count(number)} for number in whole]
     width = (high - low) / _BINS
-    counts = [0] * _BINS
+    if low < bound < high:
+        low = bound - math.ceil((bound - low) / width) * width
+    counts = [0] * math.ceil((high - low) / width - 1e-9)
     for value in values:
-        counts[min(max(int((value - low) / width), 0), _BINS - 1)] += 1
+        counts[min(max(int((value - low) / width), 0), len(counts) - 1)] += 1
     return [
         {"value": f"{numbers.value(low + n * width)} to {numbers.value(low + (n + 1) * width)}", "documents": count}
         for n, count in enumerate(counts)
