@@ -400,7 +400,7 @@ def forecast_alone(
 
 def finetune_alone(
     model: str | Path, data: str | Path, out: str | Path, method: str = "full", recipe: str | Path = "demo",
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None, *, changed: Changed = "refuse",
 ) -> Artifact:  # fmt: skip
     """Fine-tune a model of one's own on a JSONL of instructions; a tenth of the rows is held out.
 
@@ -421,12 +421,12 @@ def finetune_alone(
         return tune(config, Path(model), train, held_out, work, respond=greedy)
 
     inputs = {"model": fingerprint_folder(model), "data": sha256_file(Path(data))}
-    return build_artifact(out, "sft", config, inputs, produce)
+    return build_artifact(out, "sft", config, inputs, produce, changed=changed)
 
 
 def reward_alone(
     model: str | Path, data: str | Path, out: str | Path, recipe: str | Path = "demo",
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None, *, changed: Changed = "refuse",
 ) -> Artifact:  # fmt: skip
     """Train a reward model with the body of a fine-tuned model on a JSONL of preferences."""
     from .alignment.reward_stage import train_reward_model
@@ -439,13 +439,13 @@ def reward_alone(
     inputs = {"model": fingerprint_folder(model), "data": sha256_file(Path(data))}
     return build_artifact(
         out, "reward", chosen.reward, inputs,
-        lambda work: train_reward_model(chosen.reward, Path(model), work, preferences=rows),
+        lambda work: train_reward_model(chosen.reward, Path(model), work, preferences=rows), changed=changed,
     )  # fmt: skip
 
 
 def align_alone(
     method: str, model: str | Path, data: str | Path | None, out: str | Path, reward: str | None = None,
-    recipe: str | Path = "demo", overrides: Mapping[str, Any] | None = None,
+    recipe: str | Path = "demo", overrides: Mapping[str, Any] | None = None, *, changed: Changed = "refuse",
 ) -> Artifact:  # fmt: skip
     """Train a policy by "ppo", "grpo" or "dpo", beginning at a fine-tuned model of one's own.
 
@@ -481,13 +481,17 @@ def align_alone(
         if data is None:
             raise ConfigError("--data not given", hint="dpo learns from preferences.")
         config: Config = chosen.dpo
-        return build_artifact(out, method, config, inputs, lambda work: align_dpo(chosen.dpo, model, rows, judge, work))
+        return build_artifact(
+            out, method, config, inputs, lambda work: align_dpo(chosen.dpo, model, rows, judge, work), changed=changed
+        )
     if judge is None:
         raise ConfigError("--reward not given", hint="Give the folder of a reward model, or a reward's name.")
     online = chosen.ppo if method == "ppo" else chosen.grpo
     rows = that_fit(rows, model, online.max_new_tokens) if rows else []
     questions = Questions.of_rows(rows, 0.1, online.seed) if rows else Questions.of_finetuning(model)
-    return build_artifact(out, method, online, inputs, lambda work: align_online(online, model, judge, questions, work))
+    return build_artifact(
+        out, method, online, inputs, lambda work: align_online(online, model, judge, questions, work), changed=changed
+    )
 
 
 def _remember(road: Road) -> None:

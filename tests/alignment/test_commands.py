@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from typer.testing import CliRunner
 
 from seedbed.alignment.best_of_n import best_of_n
 from seedbed.cli.app import app
+from seedbed.core.artifacts import open_artifact
 from seedbed.finetuning.instruct import load_decoder
+from seedbed.pipeline import align_alone
 from seedbed.tokenizers import Tokenizer
 
 _LONG = "which of them " * 60
@@ -53,6 +57,25 @@ def test_pairs_that_cannot_be_used_are_counted_with_their_rows(sft: Path, tmp_pa
     assert "1 row left out: chosen equals rejected (line 2)" in said
     assert "1 row left out: longer than 96 tokens (line 3)" in said
     assert (tmp_path / "out/model.safetensors").exists()
+
+
+def test_an_interrupted_run_of_other_settings_is_begun_anew_or_gone_on_with(
+    sft: Path, tmp_path: Path, killed_after: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    data = _write(tmp_path / "pairs.jsonl", _pairs()[3:])
+    small = {"dpo.max_new_tokens": 4, "dpo.held_out_share": 0.4, "dpo.evaluation_prompts": 2,
+             "dpo.training.steps": 4, "dpo.training.checkpoint_every": 1}  # fmt: skip
+    with killed_after(2):
+        align_alone("dpo", sft, data, tmp_path / "out", overrides=small)
+    options = [f"{key}={value}" for key, value in (small | {"dpo.training.steps": 3}).items()]
+    arguments = ["align", "dpo", "--model", str(sft), "--data", str(data), "--out", str(tmp_path / "out")]
+    arguments += [part for one in options for part in ("-o", one)]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code != 0
+    assert "--changed restart" in " ".join(refused.output.split())
+    found = CliRunner().invoke(app, [*arguments, "--changed", "continue"])
+    assert found.exit_code == 0, found.output
+    assert open_artifact(tmp_path / "out").metrics["steps"] == 3
 
 
 @pytest.mark.parametrize("method", ["ppo", "grpo"])

@@ -22,7 +22,7 @@ from seedbed.finetuning.comparison import Comparison, Point, Tuned, Way
 from seedbed.finetuning.memorization import Canaries, Exposure
 from seedbed.finetuning.packing import AnswerTokens, ExampleBatches
 from seedbed.finetuning.regularizers import Anchored, fisher_diagonal
-from seedbed.models import Decoder, ModelConfig, save_model
+from seedbed.models import Decoder, ModelConfig, load_model, save_model
 from seedbed.reports.finetuning_page import finetuning_page
 from seedbed.tokenizers import Tokenizer, train_bpe
 from seedbed.tokenizers.chat import CHATML, CHATML_TOKENS
@@ -191,14 +191,19 @@ def test_the_command_compares_and_writes_its_page(files: Path) -> None:
     assert "QLoRA r2" in (files / "out" / "index.html").read_text()
 
 
-@pytest.mark.parametrize("method", ["dora", "qlora"])
-def test_adapters_of_each_method_are_trained_from_the_command(files: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "targets"), [("dora", "all-linear"), ("qlora", "all-linear"), ("qlora", "[q_proj]")]
+)
+def test_adapters_of_each_method_are_trained_from_the_command(files: Path, method: str, targets: str) -> None:
     arguments = ["finetune", "--model", str(files / "model"), "--data", str(files / "rows.jsonl"), "--method", method]
     small = ["steps=4", "batch_size=4", "optimizer=adamw"]
     for one in small:
         arguments += ["-o", f"finetuning.adapter.{one}"]
     arguments += ["-o", "finetuning.max_new_tokens=4", "-o", "finetuning.noise=5", "--out", str(files / method)]
+    arguments += ["-o", f"finetuning.lora.targets={targets}"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
+    assert "answers held out:" in result.output
+    assert isinstance(load_model(files / method), Decoder)
     settings = json.loads((files / method / "lora" / "adapter_config.json").read_text())
     assert settings["use_dora"] == (method == "dora")

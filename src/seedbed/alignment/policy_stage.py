@@ -132,7 +132,7 @@ def align_online(
         show(NOTES[name])
     result = Trainer(
         config.trainer(), model, objective, batches, scratch=workspace.scratch, metrics_path=steps,
-        evaluate=lambda _: watch.told(batches.statistics), name=name,
+        evaluate=lambda _: watch.told(batches.statistics), name=name, accept_changes=workspace.accept_changes,
     ).run()  # fmt: skip
     workspace.measurements.update(result.measurements)
     rows = iteration_rows([json.loads(line) for line in steps.read_text().splitlines()])
@@ -194,6 +194,7 @@ def align_dpo(
         scratch=workspace.scratch,
         metrics_path=workspace.path / "metrics.jsonl", name=config.loss,
         evaluate=(lambda _: _numbers(examination(policy, reference)[0])) if training.evaluate_every else None,
+        accept_changes=workspace.accept_changes,
     ).run()  # fmt: skip
     workspace.measurements.update(result.measurements)
     steps = [json.loads(line) for line in (workspace.path / "metrics.jsonl").read_text().splitlines()]

@@ -102,7 +102,9 @@ def train_reward_model(
         encode_preferences(pairs[name], tokenizer, context, end_id) for name in ("train", "validation")
     )
     say_left_out(train.left_out + validation.left_out)
-    model, result = fit_reward_model(config, policy, train, workspace.scratch, workspace.path / "metrics.jsonl")
+    model, result = fit_reward_model(
+        config, policy, train, workspace.scratch, workspace.path / "metrics.jsonl", workspace.accept_changes
+    )
     workspace.measurements.update(result.measurements)
     held = preference_metrics(pair_margins(model.score, validation))
     mean, deviation = model.normalise([answer.sequence for answers in samples for answer in answers])
@@ -118,7 +120,12 @@ def train_reward_model(
 
 
 def fit_reward_model(
-    config: RewardConfig, decoder: Decoder, train: EncodedPreferences, scratch: Path, metrics_path: Path
+    config: RewardConfig,
+    decoder: Decoder,
+    train: EncodedPreferences,
+    scratch: Path,
+    metrics_path: Path,
+    accept_changes: bool = False,
 ) -> tuple[RewardModel, TrainResult]:
     """A reward model on the body of `decoder`, trained on pairs; in evaluation mode."""
     pad_id = decoder.config.pad_token_id
@@ -128,7 +135,7 @@ def fit_reward_model(
     batches = PreferenceBatches(train, config.training.batch_size, pad_id, config.training.seed)
     result = Trainer(
         config.training, model, BradleyTerry(config.centring), batches, scratch=scratch, metrics_path=metrics_path,
-        name="reward model",
+        name="reward model", accept_changes=accept_changes,
     ).run()  # fmt: skip
     return model.eval(), result
 

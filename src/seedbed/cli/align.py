@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from ..core.artifacts import Changed
 from ..core.config import parse_overrides
 from ..core.console import show
 from ..core.errors import ConfigError
-from .road import OverridesOption, StageCommand
+from .road import ChangedOption, OverridesOption, StageCommand
 from .train import ModelOption, OutOption, RecipeOption, RunOption, own_inputs, refuse_beside_run
 
 align_app = typer.Typer(
@@ -49,6 +50,7 @@ def reward(
     out: OutOption = None,
     recipe: RecipeOption = None,
     overrides: OverridesOption = None,
+    changed: ChangedOption = "refuse",
 ) -> None:
     """Train a reward model on preferences; a run makes them from its own answers, ranked by the gold reward."""
     from ..pipeline import reward_alone, run_stage
@@ -56,9 +58,13 @@ def reward(
     values = parse_overrides(overrides or [])
     if run is not None:
         refuse_beside_run(model, data, out)
-        run_stage("reward", run, recipe, values)
+        found = run_stage("reward", run, recipe, values, changed=changed)
     else:
-        reward_alone(*own_inputs(model, data, out), recipe or "demo", values)
+        found = reward_alone(*own_inputs(model, data, out), recipe or "demo", values, changed=changed)
+    show(
+        f"right in {found.metrics['accuracy']:.1%} of {found.metrics['held_out_pairs']:,} held-out pairs, calibration "
+        f"error {found.metrics['calibration_error']:.1%}. Model: {found.path}"
+    )
 
 
 def ppo(
@@ -69,15 +75,16 @@ def ppo(
     out: OutOption = None,
     recipe: RecipeOption = None,
     overrides: OverridesOption = None,
+    changed: ChangedOption = "refuse",
 ) -> None:
     """Train a policy by PPO against a reward, with a KL penalty to where it began. A run has its own reward model."""
     from ..pipeline import run_stage
 
     if run is not None and reward is None and out is None:
         refuse_beside_run(model, data)
-        run_stage("policy", run, recipe, parse_overrides(overrides or []))
+        run_stage("policy", run, recipe, parse_overrides(overrides or []), changed=changed)
     else:
-        _align("ppo", run, model, data, reward, out, recipe, overrides)
+        _align("ppo", run, model, data, reward, out, recipe, overrides, changed)
 
 
 def grpo(
@@ -88,9 +95,10 @@ def grpo(
     out: OutOption = None,
     recipe: RecipeOption = None,
     overrides: OverridesOption = None,
+    changed: ChangedOption = "refuse",
 ) -> None:
     """Train a policy by GRPO (Dr. GRPO, DAPO, GSPO, RLOO, REINFORCE++): answers to one prompt against each other."""
-    _align("grpo", run, model, data, reward, out, recipe, overrides)
+    _align("grpo", run, model, data, reward, out, recipe, overrides, changed)
 
 
 def dpo(
@@ -101,9 +109,10 @@ def dpo(
     out: OutOption = None,
     recipe: RecipeOption = None,
     overrides: OverridesOption = None,
+    changed: ChangedOption = "refuse",
 ) -> None:
     """Train a policy from pairs by DPO (IPO, ORPO, SimPO; KTO from labelled answers); a reward only judges it."""
-    _align("dpo", run, model, data, reward, out, recipe, overrides)
+    _align("dpo", run, model, data, reward, out, recipe, overrides, changed)
 
 
 def _align(
@@ -115,6 +124,7 @@ def _align(
     out: Path | None,
     recipe: str | None,
     overrides: list[str] | None,
+    changed: Changed,
 ) -> None:
     """What a run has already stands in for what was not given."""
     from ..pipeline import align_alone
@@ -127,7 +137,8 @@ def _align(
             data = data or run / "reward/preferences/train.jsonl"
     if model is None or out is None:
         raise ConfigError("--model or --out not given", hint="Give both, or --run.")
-    metrics = align_alone(method, model, data, out, reward, recipe or "demo", parse_overrides(overrides or [])).metrics
+    values = parse_overrides(overrides or [])
+    metrics = align_alone(method, model, data, out, reward, recipe or "demo", values, changed=changed).metrics
     before, after = metrics["before"], metrics["after"]
     show(
         f"proxy {before['proxy']:.3f} to {after['proxy']:.3f}, gold reward {before['gold']:.3f} to {after['gold']:.3f} "
@@ -142,6 +153,7 @@ def measure(
     ] = None,
     recipe: RecipeOption = None,
     overrides: OverridesOption = None,
+    changed: ChangedOption = "refuse",
 ) -> None:
     """Train policies against the reward model and measure the limits: over-optimisation, lost variety, hacks."""
     from ..lab.alignment_limits import measure_alignment
@@ -151,7 +163,7 @@ def measure(
 
     out = run / "limits" if out is None else out
     chosen = load_recipe(recipe or recall(run)["recipe"], parse_overrides(overrides or []))
-    study = measure_alignment(run, out, chosen)
+    study = measure_alignment(run, out, chosen, changed)
     show_alignment(study)
     write_alignment(study, out)
     show(f"Report: {out / 'index.html'}", style="bold")

@@ -10,7 +10,7 @@ import typer
 from ..core.config import parse_overrides
 from ..core.console import show
 from ..core.errors import ConfigError, DataError
-from .road import OverridesOption, StageCommand
+from .road import ChangedOption, OverridesOption, StageCommand
 
 RunOption = Annotated[
     Path | None, typer.Option("--run", help="Take the inputs from this run and write into it.", show_default=False)
@@ -44,6 +44,7 @@ def finetune(
     out: OutOption = None,
     recipe: RecipeOption = None,
     overrides: OverridesOption = None,
+    changed: ChangedOption = "refuse",
     measure_forgetting: Annotated[
         bool,
         typer.Option(
@@ -75,9 +76,16 @@ def finetune(
         _compare(*own_inputs(model, data, out), base_text or [], comparison)
     elif run is not None:
         refuse_beside_run(model, data, method, out)
-        run_stage("sft", run, recipe, values)
+        run_stage("sft", run, recipe, values, changed=changed)
     else:
-        finetune_alone(*own_inputs(model, data, out), method or "full", recipe or "demo", values)
+        made = finetune_alone(
+            *own_inputs(model, data, out), method or "full", recipe or "demo", values, changed=changed
+        )
+        found = made.metrics.get("full") or made.metrics["lora"]
+        show(
+            f"answers held out: {found['answer_loss_before']:.3f} to {found['answer_loss']:.3f} nats a token. Model: "
+            f"{made.path}" + (f", adapter: {made.path / 'lora'}" if "lora" in made.metrics else "")
+        )
 
 
 def _compare(model: Path, data: Path, out: Path, base_text: list[Path], comparison: Path | None) -> None:

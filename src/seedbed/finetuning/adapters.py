@@ -14,7 +14,7 @@ from ..core.randomness import torch_generator
 from ..models.feedforward import Linear
 from ..models.huggingface import module_paths
 from .lora import LoRAConfig, LoRALinear, LowRank
-from .quantization import NF4Linear
+from .quantization import NF4Linear, dequantized
 from .targets import match
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -97,7 +97,7 @@ def merge_adapter(model: ModelT, *, keep: bool = False, dequantize: bool = False
     Args:
         keep: keep the adapters and the weights beside the sums, so that `unmerge_adapter` restores the very bits.
             Otherwise the model is an ordinary one again and trains as a whole.
-        dequantize: layers in four bits become full ones; merging into four bits is refused.
+        dequantize: all layers in four bits become full ones; merging into four bits is refused.
 
     Raises: ConfigError where there is no adapter, it is merged in already, or a layer is quantised.
     """
@@ -111,7 +111,7 @@ def merge_adapter(model: ModelT, *, keep: bool = False, dequantize: bool = False
     plain = {path: layer.merged(dequantize) for path, layer in layers.items()}
     for path, merged in plain.items():
         model.set_submodule(path, merged)
-    return model.requires_grad_(True)
+    return (dequantized(model) if dequantize else model).requires_grad_(True)
 
 
 def unmerge_adapter(model: ModelT) -> ModelT:

@@ -162,6 +162,7 @@ def finetune(
         result = Trainer(
             trainer, trained, AnswerTokens(config.noise), batches,
             scratch=workspace.scratch / name, metrics_path=metrics, evaluate=evaluate, name=f"fine-tune ({name})",
+            accept_changes=workspace.accept_changes,
         ).run()  # fmt: skip
         workspace.measurements[name] = result.measurements
         return _summary(result, trained, before) | _ended(trained, tokenizer, held_out_rows, config, respond)

@@ -13,7 +13,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from ..core.errors import ConfigError, DataError
 from ..models.feedforward import Linear
 from ..models.huggingface import module_paths
 from .targets import Targets, match
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 BLOCK, NESTED_BLOCK = 64, 256
 _FEW = 48  # rows up to which reading the codes once a few rows is faster than unpacking them
@@ -261,6 +263,16 @@ class NF4Linear(nn.Linear):
         if few and input.device.type == "cpu" and input.dtype == torch.float32:
             return self.quantized.multiply(input.reshape(rows, -1)).view(*input.shape[:-1], -1)
         return F.linear(input, self.quantized.dequantize(input.dtype))
+
+
+def dequantized(model: ModuleT) -> ModuleT:
+    """The model with its layers in four bits unpacked to ordinary ones, in place."""
+    for path, layer in [*model.named_modules()]:
+        if isinstance(layer, NF4Linear):
+            plain = Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+            plain.weight, plain.bias = nn.Parameter(layer.weight), layer.bias
+            model.set_submodule(path, plain)
+    return model
 
 
 class _FrozenProduct(torch.autograd.Function):

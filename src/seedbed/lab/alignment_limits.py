@@ -15,18 +15,22 @@ from ..alignment.ppo import PPOConfig
 from ..alignment.remedies import remedied, stopped_at_the_peak
 from ..alignment.reward_model import Ensemble
 from ..alignment.study import AlignmentStudy, Ground, fit_reward_models, study_limits
-from ..core.artifacts import build_artifact, fingerprint_folder
+from ..core.artifacts import Changed, build_artifact, fingerprint, fingerprint_folder
+from ..core.config import Config
 from ..core.console import show
 from ..core.devices import set_threads
 from ..datasets.jsonl import Row, read_rows
 from ..recipes import Recipe
 
 
-def measure_alignment(run: Path, out: Path, recipe: Recipe) -> AlignmentStudy:
+def measure_alignment(run: Path, out: Path, recipe: Recipe, changed: Changed = "refuse") -> AlignmentStudy:
     """Measure the limits of learning from a reward on a run's fine-tuned model and reward model.
 
     Policies by PPO at several prices of divergence, by GRPO without one and by DPO, and by PPO and GRPO with remedies
     against over-optimisation, are trained in `out`, each an artifact that is not made again where nothing has changed.
+
+    Args:
+        changed: what to do with checkpoints that an interrupted measurement of other settings left.
     """
     set_threads(recipe.threads)
     limits, sft, reward = recipe.limits, run / "sft", run / "reward"
@@ -36,11 +40,12 @@ def measure_alignment(run: Path, out: Path, recipe: Recipe) -> AlignmentStudy:
     say = partial(show, style="dim")
     say(f"{limits.prompts} questions, {limits.samples} answers each")
     ground = Ground.of(limits, recipe.reward.gold, sft, judge.model, questions.held_out)
-    rows, ensemble = fit_reward_models(
-        ground, recipe.reward, (preferences[0], preferences[1]), out / "reward-models", say
-    )
     inputs = {"sft": fingerprint_folder(sft), "reward": fingerprint_folder(reward)}
-    school = _School(recipe, sft, judge, questions, out, inputs)
+    own = fingerprint({**inputs, "config": recipe.reward.model_dump(mode="json"), "seed": limits.seed})[:12]
+    rows, ensemble = fit_reward_models(
+        ground, recipe.reward, (preferences[0], preferences[1]), out / "reward-models" / own, say
+    )
+    school = _School(recipe, sft, judge, questions, out, inputs, changed)
     policies, curves = school.policies(preferences[0], preferences[1])
     return study_limits(ground, policies, school.remedies(policies, curves, ensemble), list(curves.values()), rows, say)
 
@@ -58,6 +63,7 @@ class _School:
     questions: Questions
     out: Path
     inputs: Mapping[str, str]
+    changed: Changed
 
     def policies(self, train: list[Row], held_out: list[Row]) -> tuple[dict[str, Path], _Curves]:
         """Of each method without a remedy but the price of divergence: folders, and gold on the way."""
@@ -70,7 +76,7 @@ class _School:
         training = recipe.dpo.training.replace(steps=limits.steps, evaluate_every=max(1, limits.steps // 8))
         dpo = recipe.dpo.replace(training=training)
         learn = partial(align_dpo, dpo, self.sft, train, self.judge, held_out_rows=held_out)
-        paths["DPO"] = build_artifact(self.out / "dpo", "dpo", dpo, self.inputs, learn).path
+        paths["DPO"] = self._build("dpo", dpo, learn, {})
         return paths, {name: _curve(name, path) for name, path in paths.items()}
 
     def remedies(
@@ -113,7 +119,11 @@ class _School:
         more: Mapping[str, str] | None = None,
     ) -> Path:
         learn = partial(align_online, config, self.sft, judge or self.judge, self.questions)
-        return build_artifact(self.out / folder, folder, config, {**self.inputs, **(more or {})}, learn).path
+        return self._build(folder, config, learn, more or {})
+
+    def _build(self, folder: str, config: Config, learn: Any, more: Mapping[str, str]) -> Path:
+        place, inputs = self.out / folder, {**self.inputs, **more}
+        return build_artifact(place, folder, config, inputs, learn, changed=self.changed).path
 
 
 def _curve(name: str, path: Path) -> Curve:
