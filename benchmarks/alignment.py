@@ -62,11 +62,14 @@ Step = Callable[[], object]
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Where the checkpoint lies, and how much a step has of pairs and of answers."""
+    """Where the checkpoint lies, how much a step has of pairs and of answers, what is asked, and what runs it."""
 
     folder: Path
     pairs: int
     answers: int
+    questions: Sequence[str] = dataclasses.field(default_factory=lambda: _questions())
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
 
 
 def checkpoint(name: str, folder: Path) -> None:
@@ -124,8 +127,8 @@ def our_online(work: Work, method: str) -> Step:
 
 
 def our_parts(work: Work, method: str) -> tuple[torch.nn.Module, GRPOObjective | PPOObjective, OnlineBatches]:
-    folder = work.folder
-    policy, tokenizer = load_decoder(folder), Tokenizer.load(folder)
+    folder, questions = work.folder, list(work.questions)
+    policy, tokenizer = load_decoder(folder).to(work.device, work.dtype), Tokenizer.load(folder)
     shape: dict[str, Any] = {
         "rollouts": work.answers, "epochs": 1, "minibatches": 1, "max_new_tokens": NEW, "accumulation": 1,
     }  # fmt: skip
@@ -138,20 +141,20 @@ def our_parts(work: Work, method: str) -> tuple[torch.nn.Module, GRPOObjective |
         # As TRL with beta 0, which has no reference then.
         config = GRPOConfig(**shape, group=GROUP, compare_every=1 << 30)
         model, objective = policy, GRPOObjective(config)
-        batches = GroupBatches(config, policy, reference, by_length, tokenizer, _questions())
+        batches = GroupBatches(config, policy, reference, by_length, tokenizer, questions)
     else:
         config = PPOConfig(**shape)
         model = ActorCritic(policy, RewardModel.from_decoder(load_decoder(folder), torch_generator(0, "head")))
         objective = PPOObjective(config)
-        batches = RolloutBatches(config, model, reference, by_length, tokenizer, _questions())
+        batches = RolloutBatches(config, model, reference, by_length, tokenizer, questions)
     return model, objective, batches
 
 
 def _settings(folder: Path, **more: Any) -> dict[str, Any]:
     return {
         "output_dir": str(folder / "trl"), "use_cpu": True, "report_to": [], "bf16": False, "learning_rate": 1e-5,
-        "save_strategy": "no", "logging_strategy": "no", "gradient_checkpointing": False, "disable_tqdm": True, **more,
-    }  # fmt: skip
+        "save_strategy": "no", "logging_strategy": "no", "gradient_checkpointing": False, "disable_tqdm": True,
+    } | more  # fmt: skip
 
 
 def trl_dpo(work: Work) -> Step:
@@ -195,10 +198,10 @@ def trl_online(work: Work, method: str) -> Step:
     folder = work.folder
     settings = _settings(
         folder, per_device_train_batch_size=work.answers, num_generations=GROUP, max_completion_length=NEW, beta=0.0,
-        temperature=1.0, steps_per_generation=1,
+        temperature=1.0, steps_per_generation=1, use_cpu=work.device == "cpu", bf16=work.dtype == torch.bfloat16,
     )  # fmt: skip
-    prompts = Dataset.from_list([{"prompt": [{"role": "user", "content": one}]} for one in _questions()])
-    model, tokenizer = _theirs(folder)
+    prompts = Dataset.from_list([{"prompt": [{"role": "user", "content": one}]} for one in work.questions])
+    model, tokenizer = _theirs(folder, work.dtype)
     config: Any = trl.GRPOConfig if method == "grpo" else trl.RLOOConfig
     trainer: Any = trl.GRPOTrainer if method == "grpo" else trl.RLOOTrainer
     made = trainer(
@@ -211,10 +214,10 @@ def _their_length(completions: list[Any], **_: Any) -> list[float]:
     return [float(len(one[0]["content"])) for one in completions]
 
 
-def _theirs(folder: Path) -> tuple[Any, Any]:
+def _theirs(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
     return model, AutoTokenizer.from_pretrained(folder)
 
 

@@ -119,12 +119,14 @@ def litgpt(folder: Path, precision: str, compiled: bool) -> Step:
     return plain_loop(model.train(), loss, precision)
 
 
-def plain_loop(model: nn.Module, loss: Callable[[Any], Tensor], precision: str) -> Callable[[Any], float]:
+def plain_loop(
+    model: nn.Module, loss: Callable[[Any], Tensor], precision: str, device: str = "cpu"
+) -> Callable[[Any], float]:
     """A step as in the loop that a peer's own trainer is around."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, betas=_BETAS, weight_decay=_DECAY, fused=True)
 
     def step(batch: Any) -> float:
-        half = torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else nullcontext()
+        half = torch.autocast(device, torch.bfloat16) if precision == "bfloat16" else nullcontext()
         with half:
             found = loss(batch)
         found.backward()

@@ -109,6 +109,7 @@ def test_training_learns_and_resumes(changes: dict[str, Any], tmp_path: Path) ->
         config = TrainerConfig(steps=20, batch_size=8, learning_rate=0.01, checkpoint_every=5, **changes)
         model = Decoder(ModelConfig(**{**_SHAPE, "vocab_size": 32}), torch_generator(0, "model")).to(device)
         batches = PackedBatches(shards, 8, 64)
+        folder.mkdir(exist_ok=True)
         trainer = Trainer(
             config, model, NextToken(), batches, scratch=folder, metrics_path=folder / "metrics.jsonl", name="test"
         )

@@ -134,11 +134,23 @@ class LoRALinear(nn.Linear):
             return F.linear(input, self.kept, self.bias)
         if torch.is_autocast_enabled(input.device.type):
             input = input.to(torch.get_autocast_dtype(input.device.type))
+        if torch.compiler.is_compiling():
+            return self._plain(input)
         dropping = self.training and any(self.adapter(name).config.dropout for name in self.active)
         if dropping:
             return self._with_dropout(input)
         adapted: Tensor = _Adapted.apply(input, self.base, *self._update(input.dtype))
         return adapted
+
+    def _plain(self, input: Tensor) -> Tensor:
+        """The definition, for the compiler, which finds by itself what to keep and what to compute again."""
+        gains, parts = self._parts(input.dtype)
+        output = F.linear(input, self.base.weight.to(input.dtype))
+        output = output if gains is None else output * gains
+        for name, (factor_B, factor_A) in zip(self.active, parts, strict=True):
+            dropped = F.dropout(input, self.adapter(name).config.dropout, self.training)
+            output = output + F.linear(F.linear(dropped, factor_A), factor_B)
+        return output if self.bias is None else output + self.bias
 
     def _with_dropout(self, input: Tensor) -> Tensor:
         """Dropout falls on what goes into A; the base sees its input whole."""
@@ -181,6 +193,8 @@ class LoRALinear(nn.Linear):
 
     def _row_squares(self, weight: Tensor) -> Tensor:
         """|w|^2 of each row, kept as long as the weight is not written to."""
+        if torch.compiler.is_compiling():
+            return weight.float().square().sum(dim=1)
         version = -1 if isinstance(self.base, NF4Linear) else weight._version
         if self._squares is None or self._squares[0] != version or self._squares[1].device != weight.device:
             self._squares = version, weight.float().square().sum(dim=1)

@@ -214,6 +214,8 @@ class NF4Linear(nn.Linear):
     codes: Tensor
     nested: Tensor | None
     offset: Tensor | None
+    values: Tensor  # what codes stand for, and codes of scales
+    table: Tensor
 
     def __init__(self, inputs: int, outputs: int, quantized: NF4, bias: nn.Parameter | None, source: str = "") -> None:
         nn.Module.__init__(self)
@@ -223,6 +225,8 @@ class NF4Linear(nn.Linear):
         self.source = source  # digest of the weight that was quantised, by which adapters know their base
         for name in ("codes", "scales", "nested", "offset"):
             self.register_buffer(name, getattr(quantized, name))
+        for name, table in zip(("values", "table"), _tables(quantized.codes.device), strict=True):
+            self.register_buffer(name, table, persistent=False)
         self.register_parameter("bias", bias)
         self._known: NF4 | None = None
 
@@ -248,9 +252,17 @@ class NF4Linear(nn.Linear):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        return self.quantized.dequantize()
+        return self._unpacked(self.dtype) if torch.compiler.is_compiling() else self.quantized.dequantize()
+
+    def _unpacked(self, dtype: torch.dtype) -> Tensor:
+        """The weight in plain steps, for the compiler."""
+        parts = self.codes.view(-1), self.scales, self.nested, self.offset
+        flat = unpack(*parts, self.values, self.table, dtype)
+        return flat[: self.out_features * self.in_features].view(self.out_features, self.in_features)
 
     def forward(self, input: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return F.linear(input, self._unpacked(input.dtype), self.bias)
         if torch.is_grad_enabled() and input.requires_grad:
             output: Tensor = _FrozenProduct.apply(input, self)
         else:

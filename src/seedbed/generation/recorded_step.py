@@ -27,9 +27,13 @@ class _Shape(NamedTuple):
 
 @dataclass
 class _Recorded:
-    """A step of one token for each of its first rows: ids (B, 1) in, logits (B, V) out, both where they lie."""
+    """A step of one token for each of its first rows: ids (B, 1) in, logits (B, V) out, both where they lie.
+
+    cache: kept, as its tensors are read by what was recorded, which does not keep them.
+    """
 
     ids_B1: Tensor
+    cache: FixedCache
     logits_BV: Tensor
     run: Callable[[], object]
 
@@ -98,7 +102,7 @@ class RecordedStep(TorchStep):
         ids_B1 = torch.zeros(shape.rows, 1, dtype=torch.int64, device=cache.keys[0].device)
         run_eagerly = super().__call__
         logits_BV, run = self._record(lambda: run_eagerly(ids_B1, fixed)[:, 0])
-        return _Recorded(ids_B1, logits_BV, run)
+        return _Recorded(ids_B1, fixed, logits_BV, run)
 
 
 def _as_graph(work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:

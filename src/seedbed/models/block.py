@@ -16,7 +16,7 @@ from .attention import Attention, LatentSelfAttention, Sight
 from .cache import KeyValueCache, Placement, Visibility
 from .config import ModelConfig
 from .feedforward import MixtureOfExperts, feedforward
-from .masks import Segments, additive, alibi_slopes, outside_window, relative_bucket
+from .masks import Segments, additive, alibi_slopes_on, outside_window, relative_bucket
 from .normalization import LayerNorm, RMSNorm
 from .positions import Rotary, Rotation, sinusoids
 
@@ -179,7 +179,7 @@ class Stack(nn.Module):
         """What positions add to the scores: (B or 1, H or 1, T, S)."""
         config = self.config
         if config.positions == "alibi":
-            slopes = alibi_slopes(config.heads).to(like.device, like.dtype)
+            slopes = alibi_slopes_on(config.heads, like.device, like.dtype)
             return -slopes[:, None, None] * distance.abs()
         if self.relative_bias is None:
             return torch.zeros(distance.shape, dtype=like.dtype, device=like.device)

@@ -5,6 +5,7 @@ B batch, T queries, S keys, H heads. A distance is query column - key column: po
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -78,6 +79,13 @@ def alibi_slopes(heads: int) -> Tensor:
     slopes = [2.0 ** (-8.0 * (i + 1) / nearest) for i in range(nearest)]
     slopes += [2.0 ** (-4.0 * (2 * i + 1) / nearest) for i in range(heads - nearest)]
     return torch.tensor(slopes)
+
+
+@functools.cache
+def alibi_slopes_on(heads: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The same, kept on a device: a step that is recorded there may not bring anything to it."""
+    with torch.inference_mode(False):  # it outlives a call made for inference alone
+        return alibi_slopes(heads).to(device, dtype)
 
 
 def relative_bucket(distance: Tensor, buckets: int, furthest: int, causal: bool) -> Tensor:
