@@ -70,6 +70,8 @@ def test_rotation() -> None:
     with torch.no_grad():
         torch.testing.assert_close(rotate(x, (cos, sin)), expected)
     assert torch.autograd.gradcheck(lambda tensor: rotate(tensor, (cos, sin)), (x,))
+    half = rotate(x.bfloat16(), (cos.float(), sin.float()))  # under autocast: else no product in bfloat16 would take it
+    torch.testing.assert_close(half, expected.bfloat16(), atol=0.05, rtol=0.01)
     # Scores depend on the distance of two positions alone (the paper's equation 11).
     q, k = (torch.randn(8, generator=torch_generator(2, name), dtype=torch.float64).expand(1, 6, 1, 8) for name in "qk")
     scores = torch.einsum("bthd,bshd->ts", rotate(q, (cos, sin)), rotate(k, (cos, sin)))

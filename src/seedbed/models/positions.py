@@ -146,4 +146,4 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
     turned = x * cos
     turned[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-direction)
     turned[..., half:].addcmul_(x[..., :half], sin[..., half:], value=direction)
-    return turned
+    return turned.to(x.dtype)  # tables are wider than what autocast multiplies in
