@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.measuring import circumstances, seconds, write_results
 from seedbed.core.config import build
-from seedbed.core.devices import peak_memory_bytes, set_threads
+from seedbed.core.devices import peak_memory_bytes, reset_peak_memory, set_threads
 from seedbed.finetuning import LoRAConfig, add_adapter, estimate_memory, quantize_nf4
 from seedbed.models import Decoder, ModelConfig
 from seedbed.training import NextToken, Trainer, TrainerConfig
@@ -79,8 +79,9 @@ def _measure(shape: Any, training: Any, method: str, steps: int, threads: int) -
     config = build(TrainerConfig, training)
     model: nn.Module = Decoder(build(ModelConfig, shape))
     if method != "full":
-        model = add_adapter(model, LoRAConfig())
         model = quantize_nf4(model) if method == "qlora" else model
+        model = add_adapter(model, LoRAConfig())
+    reset_peak_memory()  # whole weights that were quantised do not count
     rows = RandomBatches(shape["vocab_size"], config.batch_size, shape["context_length"])
     nowhere = Path("nowhere")  # nothing is written: `run` is not called
     trainer = Trainer(config, model, NextToken(), rows, scratch=nowhere, metrics_path=nowhere)

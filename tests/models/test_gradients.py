@@ -42,7 +42,7 @@ def test_gated_feedforward() -> None:
     with torch.no_grad():
         expected = module(x)
     torch.testing.assert_close(module(x), expected)
-    inputs, gradient = (x, *module.parameters()), torch.randn(2, 3, 6, dtype=torch.float64)
+    inputs, gradient = (x, *module.parameters()), torch.randn(x.shape, generator=torch_generator(2, "g")).double()
     found = torch.autograd.grad(module(x), inputs, gradient)
     plain = module.down_proj(F.silu(module.gate_proj(x)) * module.up_proj(x))
     exact = torch.autograd.grad(plain, inputs, gradient)
@@ -53,7 +53,7 @@ def test_gated_feedforward() -> None:
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         rounded = torch.autograd.grad(module.float()(x.float()), module.down_proj.weight, gradient.bfloat16())[0]
     assert rounded.dtype == torch.float32
-    torch.testing.assert_close(rounded, exact[-1].float(), rtol=0.1, atol=0.05)
+    assert float((rounded - exact[-1]).norm()) < 0.03 * float(exact[-1].norm())
     module.down_proj.weight.requires_grad_(False)
     module.float()(x.float()).sum().backward()
     assert module.down_proj.weight.grad is None

@@ -47,7 +47,7 @@ def ladder(runs: RunTable, law: Law) -> Chart:
     layers = [best, points]
     if curves:
         layers.insert(1, _data(curves).mark_line(strokeWidth=1.5, opacity=0.7).encode(x=x, y=y, color=color))
-    words = _data(envelope[-1:]).mark_text(style="quiet", align="right", dy=-14)
+    words = _data(envelope[_POINTS // 2 :][:1]).mark_text(style="quiet", align="right", dy=16)
     layers.append(words.encode(x=x, y=y, text=alt.value("best for the budget")))
     return _framed(alt.LayerChart(layer=layers), height=320)
 
