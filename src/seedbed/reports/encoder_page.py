@@ -263,13 +263,13 @@ def kinds_chart(result: EncoderStudy) -> charts.Chart:
 
 def _kinds(result: EncoderStudy) -> Section:
     rows = [
-        (row["kind"].capitalize(), numbers.count(row["parameters"]), numbers.fixed(row["before"], 3),
-         numbers.fixed(row["mrr"], 3), numbers.fixed(row["mrr_long"], 3), _differs(row), numbers.fixed(row["order"], 3),
+        (row["kind"].capitalize(), numbers.fixed(row["mrr"], 3), numbers.fixed(row["before"], 3), _differs(row),
+         numbers.fixed(row["mrr_long"], 3), numbers.fixed(row["order"], 3), numbers.count(row["parameters"]),
          numbers.count(round(row["texts_per_second"])))
         for row in result.kinds
     ]  # fmt: skip
-    columns = ("Encoder", "Parameters", "MRR@10 before", "After", "Longer texts", "Against the transformer",
-               "Moved by order", "Texts per second")  # fmt: skip
+    columns = ("Encoder", "MRR@10", "Untrained", "Against the transformer", "Longer texts", "Moved by order",
+               "Parameters", "Texts per second")  # fmt: skip
     certain = {row["kind"]: row["high"] < 0 for row in result.kinds if row["kind"] != TRANSFORMER}
     behind = [kind for kind, worse in certain.items() if worse]
     alike = [kind for kind, worse in certain.items() if not worse]
