@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -47,6 +48,14 @@ def test_sentence_transformers_opens_it_with_equal_vectors(tmp_path, encoder, to
         peer.save_pretrained(str(tmp_path / "theirs"))  # since its version 6 with other keys
         theirs = SentenceEncoder.load(tmp_path / "theirs")
         np.testing.assert_array_equal(theirs.encode(TEXTS), ours.encode(TEXTS))
+        own = tmp_path / "theirs" / "0_Transformer"  # where its first versions kept the model
+        own.mkdir()
+        for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+            (tmp_path / "theirs" / name).rename(own / name)
+        listing = tmp_path / "theirs" / "modules.json"
+        modules = json.loads(listing.read_text())
+        listing.write_text(json.dumps([modules[0] | {"path": "0_Transformer"}, *modules[1:]]))
+        np.testing.assert_array_equal(SentenceEncoder.load(tmp_path / "theirs").encode(TEXTS), ours.encode(TEXTS))
     assert (theirs.pooling, theirs.normalize, theirs.max_length) == (pooling, normalize, 48)
     assert (again.pooling, again.normalize, again.max_length) == (pooling, normalize, 48)
     assert again.fingerprint == ours.fingerprint
@@ -67,9 +76,13 @@ def test_minilm_gives_the_vectors_of_sentence_transformers():
 
 
 def test_order_batches_truncation_and_empty_texts(encoder):
-    with pytest.warns(TruncationWarning, match="1 of 5"):
+    with pytest.warns(TruncationWarning, match="1 of 5") as caught:
         together = encoder.encode(TEXTS)
     assert encoder.truncated == 1
+    with pytest.warns(TruncationWarning) as again:
+        encoder.encode_queries(TEXTS[3])
+    assert {one.filename for one in (*caught, *again)} == {__file__}  # not that of the library
+    encoder.truncated = 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         alone = np.concatenate([encoder.encode(text) for text in TEXTS])
@@ -180,10 +193,11 @@ def test_damaged_directories(tmp_path, encoder, tokenizer):
     with pytest.raises(FormatError, match="1_Pooling"):
         SentenceEncoder.load(tmp_path)
     modules = json.loads((tmp_path / "modules.json").read_text())
-    modules[1]["path"] = "../elsewhere"
-    (tmp_path / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(FormatError, match=r"'\.\./elsewhere' lies outside"):
-        SentenceEncoder.load(tmp_path)
+    for outside in ("..", "../elsewhere"):
+        modules[1]["path"] = outside
+        (tmp_path / "modules.json").write_text(json.dumps(modules))
+        with pytest.raises(FormatError, match=rf"'{re.escape(outside)}' lies outside"):
+            SentenceEncoder.load(tmp_path)
 
 
 def test_fingerprint_follows_what_decides_vectors(encoder, tokenizer):

@@ -52,8 +52,8 @@ def read_modules(directory: Path, supported: Sequence[Sequence[str]]) -> tuple[l
         known = " or ".join(", ".join(chain) for chain in supported)
         raise FormatError(f"its modules are {', '.join(kinds) or 'none'}; supported: {known}", where=directory)
     folders = [str(module.get("path", "")) for module in modules]
-    for folder in folders[1:]:
-        if Path(folder).name != folder or not folder:
+    for place, folder in enumerate(folders):
+        if Path(folder).name != folder or folder == ".." or (place > 0 and not folder):
             raise FormatError(f"'{folder:.80}' lies outside the directory", where=directory / LISTING)
     return kinds, [directory / folder for folder in folders]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ _POOLING_NAMES = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # sentence
 _OTHER_POOLINGS = ("pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
 _POOLING = "1_Pooling"
 _MODULES = ("Transformer", "Pooling", "Normalize")
+_PACKAGE = __name__.partition(".")[0] + "."
 _QUERY_PROMPTS, _DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")
 
 
@@ -234,9 +236,10 @@ class SentenceEncoder:
         directory = Path(directory)
         kinds, folders = read_modules(directory, [_MODULES, _MODULES[:2]])
         pooling = _read_pooling(folders[1] / "config.json")
-        model = load_model(directory)
+        home = folders[0]  # of the oldest directories a folder of its own
+        model = load_model(home)
         if not isinstance(model, Encoder | Decoder):
-            raise FormatError("its model gives no hidden states of one text", where=directory)
+            raise FormatError("its model gives no hidden states of one text", where=home)
         about = read_json(directory / ABOUT) if (directory / ABOUT).exists() else {}
         prompts = about.get("prompts") or {}
         if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
@@ -244,11 +247,11 @@ class SentenceEncoder:
         default = about.get("default_prompt_name")
         if default is not None and default not in prompts:
             raise FormatError("its default prompt is none of its prompts", where=directory / ABOUT)
-        tokenizer = read_tokenizer(directory, tokenizer)
+        tokenizer = read_tokenizer(home, tokenizer)
         return cls(
             model,
             tokenizer,
-            read_length(directory, tokenizer, model.config.context_length),
+            read_length(home, tokenizer, model.config.context_length),
             pooling=pooling,
             normalize=len(kinds) == len(_MODULES),
             prompts=prompts,
@@ -306,11 +309,14 @@ def around(tokenizer: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
 
 
 def warn_of_truncation(longer: int, texts: int, length: int) -> None:
-    """Warn whoever called an encoder's method, which called this."""
+    """Warn the nearest caller outside of this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
     warnings.warn(
         f"{longer:,} of {texts:,} texts are longer than {length} tokens; their ends are not read",
         TruncationWarning,
-        stacklevel=4,
+        stacklevel=level,
     )
 
 
