@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..core.artifacts import Artifact, open_artifact
 from ..curation.filters import SCORES
@@ -19,6 +22,8 @@ _EXCERPT = 420
 _RULES = 8
 _BINS = 12
 _CLUSTERS, _MEMBERS = 3, 3
+# What is held of a corpus does not grow with it, but for 8 bytes a member of a cluster.
+_CANDIDATES, _SAMPLE = 100, 100_000
 _SPLITS = ("train", "validation", "test")
 # Rules of thumb for sizing a corpus before there is a tokenizer or a fit of one's own.
 _BYTES_PER_TOKEN = 4.0
@@ -148,23 +153,26 @@ def _rules(artifact: Artifact) -> Section | None:
 def _nearest(artifact: Artifact, rules: list[str]) -> list[_Nearest]:
     wanted: dict[str, _Nearest] = {}
     names = [rule for rule in rules if rule.startswith(("min_", "max_"))][:_RULES]
-    refused = set()
     for row in read_rows(artifact.path / "rejected"):
-        refused.add(row["id"])
         if row["rule"] not in names:
             continue
         one = wanted.setdefault(row["rule"], _Nearest(row["rule"], row["threshold"]))
         if one.dropped is None or abs(row["value"] - one.bound) < one.dropped[0]:
             one.dropped = abs(row["value"] - one.bound), row
-    for row in _score_rows(artifact, [one.score for one in wanted.values()]):
-        if row["id"] in refused:
-            continue
-        for one in wanted.values():
+    # Of those that pass a few are held, in heaps, as most are kept: what other rules refused is only known afterwards.
+    passing: dict[str, list[tuple[float, int, float, str]]] = {rule: [] for rule in wanted}
+    for number, row in enumerate(_score_rows(artifact, [one.score for one in wanted.values()])):
+        for rule, one in wanted.items():
             value = row[one.score]
-            if math.isnan(value) or not one.passes(value):
-                continue
-            if one.kept is None or abs(value - one.bound) < abs(one.kept[0] - one.bound):
-                one.kept = value, row["id"]
+            if not math.isnan(value) and one.passes(value):
+                item = (-abs(value - one.bound), -number, value, row["id"])
+                (heapq.heappush if len(passing[rule]) < _CANDIDATES else heapq.heappushpop)(passing[rule], item)
+    ids = {item[3] for items in passing.values() for item in items}
+    refused = {row["id"] for row in read_rows(artifact.path / "rejected", ["id"]) if row["id"] in ids}
+    for rule, one in wanted.items():
+        kept = [item for item in passing[rule] if item[3] not in refused]
+        if kept:
+            one.kept = max(kept)[2:]
     return [wanted[name] for name in names if name in wanted]
 
 
@@ -209,75 +217,93 @@ def _scores(artifact: Artifact) -> Section | None:
     rules = [drop["rule"] for drop in artifact.metrics["drops"] if drop["rule"].startswith(("min_", "max_"))][:3]
     bounds = {row["rule"]: row["threshold"] for row in read_rows(artifact.path / "rejected", ["rule", "threshold"])}
     names = [rule.partition("_")[2] for rule in rules]
-    values: dict[str, list[float]] = {name: [] for name in names}
-    for row in _score_rows(artifact, names):
-        for name in values:
+    classes = _classes(artifact, {name: bounds[rule] for rule, name in zip(rules, names, strict=True)})
+    counts = {name: [0] * len(one.labels) for name, one in classes.items()}
+    for row in _score_rows(artifact, list(classes)):
+        for name, one in classes.items():
             if not math.isnan(row[name]):
-                values[name].append(row[name])
+                counts[name][one.of(row[name])] += 1
     for rule, name in zip(rules, names, strict=True):
-        bins = _bins(values[name], bounds[rule])
-        if bins:
+        if name in classes:
+            bins = [
+                {"value": label, "documents": count}
+                for label, count in zip(classes[name].labels, counts[name], strict=True)
+            ]
             title = f"{name}, bound {numbers.value(bounds[rule])}"
             panels.append((title, charts.bars(bins, "value", "documents", "documents", numbers.count)))
     lead = "How long the kept documents are, and how all that were measured lie by the scores whose rules took most."
     return Section("scores", "Scores", lead, [Figure("Histograms", panels, "", wide=True)])
 
 
-def _bins(values: list[float], bound: float) -> list[dict[str, Any]]:
-    """Equally wide classes between the 1st and 99th percentile, one of which ends at the bound; what lies beyond counts
-    with the outermost."""
-    if not values:
-        return []
+@dataclass
+class _Classes:
+    """Equally wide classes of values; what lies beyond counts with the outermost."""
+
+    low: float
+    width: float
+    labels: list[str]
+
+    def of(self, value: float) -> int:
+        return min(max(int((value - self.low) / self.width), 0), len(self.labels) - 1)
+
+
+def _classes(artifact: Artifact, bounds: Mapping[str, float]) -> dict[str, _Classes]:
+    """Classes for each score that was measured, by a sample of the documents."""
+    values: dict[str, list[float]] = {name: [] for name in bounds}
+    step = artifact.metrics["read"]["documents"] // _SAMPLE + 1
+    for row in itertools.islice(_score_rows(artifact, list(bounds)), 0, None, step):
+        for name in values:
+            if not math.isnan(row[name]):
+                values[name].append(row[name])
+    return {name: _classes_of(found, bounds[name]) for name, found in values.items() if found}
+
+
+def _classes_of(values: list[float], bound: float) -> _Classes:
+    """Between the 1st and 99th percentile; one class ends at the bound."""
     ordered = sorted(values)
     low, high = ordered[len(ordered) // 100], ordered[-1 - len(ordered) // 100]
     if low == high:
-        return [{"value": numbers.value(low), "documents": len(values)}]
+        return _Classes(low, 1, [numbers.value(low)])
     if high - low < _BINS and all(value.is_integer() for value in ordered):
-        whole = range(int(low), int(high) + 1)
-        inside = [min(max(int(value), int(low)), int(high)) for value in values]
-        return [{"value": numbers.value(number), "documents": inside.count(number)} for number in whole]
+        return _Classes(low, 1, [numbers.value(number) for number in range(int(low), int(high) + 1)])
     width = (high - low) / _BINS
     if low < bound < high:
         low = bound - math.ceil((bound - low) / width) * width
-    counts = [0] * math.ceil((high - low) / width - 1e-9)
-    for value in values:
-        counts[min(max(int((value - low) / width), 0), len(counts) - 1)] += 1
-    return [
-        {"value": f"{numbers.value(low + n * width)} to {numbers.value(low + (n + 1) * width)}", "documents": count}
-        for n, count in enumerate(counts)
-    ]
+    edges = [numbers.value(low + n * width) for n in range(math.ceil((high - low) / width - 1e-9) + 1)]
+    return _Classes(low, width, [f"{start} to {end}" for start, end in itertools.pairwise(edges)])
 
 
 def _clusters(artifact: Artifact) -> Section | None:
     found = artifact.metrics.get("near_duplicates")
     if not found or not part_files(artifact.path / "clusters"):
         return None
-    sizes: dict[str, int] = {}
-    for row in read_rows(artifact.path / "clusters", ["keeper"]):
-        sizes[row["keeper"]] = sizes.get(row["keeper"], 0) + 1
-    largest = heapq.nsmallest(_CLUSTERS, sizes, key=lambda keeper: (-sizes[keeper], keeper))
-    members: dict[str, list[dict[str, Any]]] = {keeper: [] for keeper in largest}
+    rows = read_rows(artifact.path / "clusters", ["keeper"])
+    hashes = np.fromiter((hash(row["keeper"]) for row in rows), np.int64)
+    keepers, starts, sizes = np.unique(hashes, return_index=True, return_counts=True)
+    order = np.lexsort((starts, -sizes))[:_CLUSTERS]  # of equal sizes the first
+    members: dict[int, list[dict[str, Any]]] = {int(keepers[place]): [] for place in order}
+    names: dict[int, str] = {}
     for row in read_rows(artifact.path / "clusters"):
-        if row["keeper"] in members and row["id"] != row["keeper"] and len(members[row["keeper"]]) < _MEMBERS - 1:
-            members[row["keeper"]].append(row)
+        mine = members.get(hash(row["keeper"]))
+        if mine is not None:
+            names[hash(row["keeper"])] = row["keeper"]
+            if row["id"] != row["keeper"] and len(mine) < _MEMBERS - 1:
+                mine.append(row)
+    largest = {names[keeper]: int(sizes[place]) for keeper, place in zip(members, order, strict=True)}
     texts = _texts(artifact, {*largest, *(row["id"] for rows in members.values() for row in rows)})
-    by_size: dict[int, int] = {}
-    for size in sizes.values():
-        by_size[size] = by_size.get(size, 0) + 1
-    rows = [{"size": numbers.count(size, "document"), "clusters": count} for size, count in sorted(by_size.items())][
-        :15
-    ]
+    by_size = zip(*(found.tolist() for found in np.unique(sizes, return_counts=True)), strict=True)
+    bars = [{"size": numbers.count(size, "document"), "clusters": count} for size, count in by_size][:15]
     blocks: list[Block] = []
-    if rows:
-        chart = charts.bars(rows, "size", "clusters", "clusters", numbers.count)
+    if bars:
+        chart = charts.bars(bars, "size", "clusters", "clusters", numbers.count)
         blocks.append(Figure("Clusters by size", [("", chart)], "", wide=True))
-    for keeper in largest:
+    for (keeper, size), others in zip(largest.items(), members.values(), strict=True):
         items = [(f"keeper · {keeper}", _excerpt(texts.get(keeper, "")))]
         items += [
             (f"{row['id']} · similarity {numbers.fixed(row['similarity'])}", _excerpt(texts.get(row["id"], "")))
-            for row in members[keeper]
+            for row in others
         ]
-        blocks.append(Quotes(f"A cluster of {numbers.count(sizes[keeper], 'document')}", items))
+        blocks.append(Quotes(f"A cluster of {numbers.count(size, 'document')}", items))
     linked = f"{numbers.count(found['documents'], 'document')} in {numbers.count(found['clusters'], 'cluster')}"
     lead = f"Pairs that are as similar as the bound asks link {linked}."
     if compared := artifact.measurements.get("near_duplicates"):
