@@ -303,6 +303,13 @@ def test_examples_without_labels() -> None:
     rows = [{"id": "d", "text": text, "title": "", "source": "s"}]
     found = [inverse_cloze(rows, seed=seed)[0] for seed in range(40)]
     assert {one.query for one in found} == {"One sentence stands here.", "Another stands beside it."}
+    lower = [{**rows[0], "text": "one sentence stands here, by b. j. smith . another stands beside it . no ."}]
+    assert {one.query for one in themselves(lower)} == {
+        "one sentence stands here, by b. j. smith .", "another stands beside it .",
+    }  # fmt: skip
+    assert [pair.query for pair in make_pairs([{**lower[0], "text": "one sentence stands here . another does ."}])] == [
+        "one sentence stands here "
+    ]
     stayed = sum(one.query in one.texts[0] for one in found)
     assert 0 < stayed < 12
     assert [(one.query, one.texts) for one in themselves(rows)] == [

@@ -17,6 +17,7 @@ from typing import Any
 from ..core.errors import DataError
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[^\sa-z])|\n\s*\n")
+_LOWER_CASE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=\S)|\n\s*\n")  # of text without a capital letter
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 _COLUMNS = ["id", "text", "title", "source", "language", "metadata"]
 _SHORTEST_QUERY = 4  # words
@@ -69,7 +70,7 @@ def cut_document(text: str, title: str) -> Cut:
     head, blank, body = text.strip().partition("\n\n")
     is_heading = bool(blank) and "\n" not in head and (head.startswith((title, "#")) if title else head.startswith("#"))
     heading, body = (head, body.strip()) if is_heading else ("", text.strip())
-    end = _SENTENCE_END.search(body)
+    end = (_LOWER_CASE_END if body.islower() else _SENTENCE_END).search(body)
     opening, rest = (body[: end.start()], body[end.end() :]) if end else (body, "")
     return Cut(heading, " ".join(opening.split()), rest.strip())
 

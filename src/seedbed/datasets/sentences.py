@@ -12,6 +12,9 @@ _END = re.compile(
     r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)(?<!\bcf)(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\b[A-Z])"
     r"[.!?][)\"'”’]?(?=\s+[\"'(“‘]?[A-Z]|\s*$)"
 )
+_LOWER_CASE_END = re.compile(  # of text without a capital letter
+    r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)(?<!\bcf)(?<!\bdr)(?<!\bmr)(?<!\bmrs)(?<!\b[a-z])[.!?][)\"'”’]?(?=\s|$)"
+)
 _UNCLEAN = re.compile(r">>>|\.\.\.|::|[{}<>|=\\@#]|https?:|\S{36}|--|(?:^|\s)[-*+] |\d{6}")
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.{2,100}?)[ \t]*#*[ \t]*$|^(\S.{1,100})\n[=\-~^\"]{3,}[ \t]*$", re.MULTILINE)
 
@@ -26,7 +29,7 @@ def plain(text: str) -> str:
 def split_sentences(paragraph: str) -> list[str]:
     """Sentences of one paragraph, marks removed; the last may lack its full stop."""
     text, sentences, start = plain(paragraph), [], 0
-    for end in _END.finditer(text):
+    for end in (_LOWER_CASE_END if text.islower() else _END).finditer(text):
         sentences.append(text[start : end.end()].strip())
         start = end.end()
     rest = text[start:].strip()
