@@ -122,7 +122,7 @@ def report(title: str, found: dict[str, Any], amount: float, unit: str, more: Ca
 
 
 def training(options: argparse.Namespace) -> dict[str, Any]:
-    from benchmarks.training_peers import trainer_step
+    from benchmarks.training_peers import trainer_step, transformers
 
     results: dict[str, Any] = {"product_rate": product_rate(), "rate": _RATE}
     print(f"product of 8192: {results['product_rate'] / 1e12:,.0f} TFLOP/s")
@@ -140,7 +140,8 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
                 )
                 works[f"seedbed {kind}"] = partial(step, batch)
             for kind in ("compiled", "eager"):
-                works[f"transformers {kind}"] = partial(_their_training(temporary, kind == "compiled"), ids)
+                theirs = transformers(Path(temporary), "bfloat16", kind == "compiled", "cuda")
+                works[f"transformers {kind}"] = partial(theirs, ids)
             works = {key: work for key, work in works.items() if not (options.quick and "eager" in key)}
             losses, starts = first_calls(works)
             found = timed(works, options.rounds)
@@ -153,24 +154,6 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
         )  # fmt: skip
         torch.cuda.empty_cache()
     return results
-
-
-def _their_training(folder: str, compiled: bool) -> Callable[[Tensor], float]:
-    from transformers import AutoModelForCausalLM
-
-    from benchmarks.training_peers import plain_loop
-
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
-    model = model.cuda().train()
-    model.config.use_cache = False
-    run = torch.compile(model) if compiled else model
-
-    def loss(ids: Tensor) -> Tensor:
-        inputs = ids[:, :-1].contiguous()
-        found: Tensor = run(input_ids=inputs, labels=inputs, shift_labels=ids[:, 1:].contiguous()).loss
-        return found
-
-    return plain_loop(model, loss, "bfloat16", "cuda")
 
 
 # Decoding

@@ -72,10 +72,11 @@ def ours(folder: Path, precision: str, compiled: bool) -> Step:
     return step
 
 
-def transformers(folder: Path, precision: str, compiled: bool) -> Step:
+def transformers(folder: Path, precision: str, compiled: bool, device: str = "cpu") -> Step:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").train()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    model = model.to(device).train()
     model.config.use_cache = False
     run = torch.compile(model) if compiled else model
 
@@ -84,7 +85,7 @@ def transformers(folder: Path, precision: str, compiled: bool) -> Step:
         found: Tensor = run(input_ids=inputs, labels=inputs, shift_labels=ids[:, 1:].contiguous()).loss
         return found
 
-    return plain_loop(model, loss, precision)
+    return plain_loop(model, loss, precision, device)
 
 
 def litgpt(folder: Path, precision: str, compiled: bool) -> Step:
