@@ -60,7 +60,7 @@ def test_measure_writes_a_page_of_what_it_measured(run: Path) -> None:
         if row["against"]:
             assert row["over"] == pytest.approx(row["gold"] - remedies[row["against"]]["gold"])
             assert name not in gold
-    assert {"PPO, price 0", "PPO, price for 5 nats", "PPO, 2 reward models - 1 deviations"} < set(remedies)
+    assert {"PPO, price 0", "PPO, price for 5 nats", "PPO, 2 reward models less 1 deviations"} < set(remedies)
     free, bonus = (
         [json.loads(line) for line in (run / f"limits/{name}/metrics.jsonl").read_text().splitlines()]
         for name in ("ppo-0", "ppo-entropy-bonus-0.01")

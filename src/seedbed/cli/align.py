@@ -155,7 +155,7 @@ def measure(
     overrides: OverridesOption = None,
     changed: ChangedOption = "refuse",
 ) -> None:
-    """Train policies against the reward model and measure the limits: over-optimisation, lost variety, hacks."""
+    """Train policies against the reward model; measure over-optimisation, remedies, lost variety and hacks."""
     from ..lab.alignment_limits import measure_alignment
     from ..recipes import load_recipe
     from ..reports.alignment_page import show_alignment, write_alignment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -89,7 +90,7 @@ class _School:
             found |= {name: (policies[name], free) for name in policies if name.startswith("PPO") and name != free}
             for name, ppo in remedied(limits, self._ppo()).items():
                 found[name] = self._online(_folder(name), ppo), free
-            name = f"PPO, {limits.ensemble} reward models - {limits.disagreement:g} deviations"
+            name = f"PPO, {limits.ensemble} reward models less {limits.disagreement:g} deviations"
             seeds = {"ensemble": f"{limits.ensemble} of {self.recipe.reward.model_dump_json()}"}
             judge = Judge(ensemble.reward, self.judge.model)
             found[name] = self._online(_folder(name), self._ppo(), judge, seeds), free
@@ -132,7 +133,7 @@ def _curve(name: str, path: Path) -> Curve:
 
 
 def _folder(name: str) -> str:
-    return name.lower().replace(",", "").replace(" ", "-")
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower())
 
 
 def _rows(path: Path) -> list[Row]:
