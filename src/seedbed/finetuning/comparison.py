@@ -24,7 +24,7 @@ from ..core.config import Config
 from ..core.console import show
 from ..core.errors import DataError
 from ..core.ragged import Ragged
-from ..core.randomness import torch_generator
+from ..core.randomness import numpy_generator, torch_generator
 from ..datasets.instructions import EncodedInstructions
 from ..models import Decoder
 from ..training import Trainer, TrainerConfig
@@ -240,13 +240,15 @@ def compare(
     show(f"  {advised.way.name}, with canaries")
     canaries, model = Canaries(config.canaries, config.candidates, config.seed), load()
     # No more rows than the steps can read, or a secret that is planted once may never be seen.
-    room = config.steps * config.batch_size - sum(config.canaries)
+    way = advised.way
+    read = config.steps * config.batch_size * (1 - way.strength if way.remedy == "replay" else 1.0)
+    room = round(read) - sum(config.canaries)
     some = _some(train, min(max(room, 1), len(train)))
     planted = canaries.plant(some, tokenizer, context)
     tune(advised.way, model, train=planted)
     return dataclasses.replace(
         found, exposures=canaries.exposures(model.eval(), tokenizer, context), canary_rows=len(some),
-        canary_epochs=_epochs(config, len(planted)),
+        canary_epochs=read / len(planted),
     )  # fmt: skip
 
 
@@ -259,7 +261,10 @@ def _sized(points: Sequence[Point], rows: int, config: ComparisonConfig) -> Size
 
 
 def _some(rows: EncodedInstructions, count: int) -> EncodedInstructions:
-    return EncodedInstructions(_first(rows.ids, count), _first(rows.answers, count), 0, 0)
+    """So many rows from all over, since the first ones of a file may be alike and easier than others."""
+    chosen = np.sort(numpy_generator(0, "some rows").permutation(len(rows))[:count])
+    ids, answers = ([one[int(row)] for row in chosen] for one in (rows.ids, rows.answers))
+    return EncodedInstructions(Ragged.from_rows(ids, np.uint32), Ragged.from_rows(answers, np.bool_), 0, 0)
 
 
 def text_windows(tokenizer: Tokenizer, text: str, context: int, name: str) -> tuple[Ragged, Ragged]:
