@@ -143,7 +143,7 @@ def our_parts(work: Work, method: str) -> tuple[torch.nn.Module, GRPOObjective |
         model, objective = policy, GRPOObjective(config)
         batches = GroupBatches(config, policy, reference, by_length, tokenizer, questions)
     else:
-        config = PPOConfig(**shape)
+        config = PPOConfig(**shape, compare_every=1 << 30)
         model = ActorCritic(policy, RewardModel.from_decoder(load_decoder(folder), torch_generator(0, "head")))
         objective = PPOObjective(config)
         batches = RolloutBatches(config, model, reference, by_length, tokenizer, questions)

@@ -73,8 +73,9 @@ class _Fuzzer:
             again = prompts and draw.random() < 0.3
             size = draw.randint(1, 100 if slides else 45)
             prompts.append(prompts[-1] if again else rng.integers(1, _SHAPE["vocab_size"], size=size))
-            # Drawn with a model's guesses answers are equal in distribution only.
-            wishes.append(self._wish(number, draw, drawn=not isinstance(draft, DraftModel)))
+            # Drawn with a model's guesses answers are equal in distribution only; and what is rounded to int8 moves by
+            # a step where PyTorch adds up in another order, which a draw near a token's edge shows.
+            wishes.append(self._wish(number, draw, not isinstance(draft, DraftModel) and cache.dtype != "int8"))
         _native.set_simd_level(draw.choice(self.levels))
         torch.set_num_threads(draw.choice([1, 2]))
         weights = draw.choice([None, "float32", "bfloat16", "int8", "int4"])

@@ -85,6 +85,24 @@ def test_rewards_are_the_kl_penalty_and_the_score_at_the_last_token(sft: Path, r
     assert batches.statistics["sampler_gap"] < 1e-4
 
 
+def test_between_whole_comparisons_a_price_asks_for_the_answers_tokens_alone(sft: Path, reward: Path) -> None:
+    config = _TINY.replace(iterations=9, compare_every=9)
+    model, batches = _batches(sft, RewardModel.load(reward), config)
+    with torch.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.mul_(1.05)
+    for _ in range(config.updates + 1):
+        next(batches)
+    rollout = batches._rollout
+    assert rollout is not None
+    ids, mask = rollout.ids_BS, rollout.mask_BT
+    whole = compare(model.policy, batches._reference, ids, mask, config.temperature)
+    for name in ("logprobs", "reference_logprobs"):
+        torch.testing.assert_close(getattr(rollout, f"{name}_BT"), whole[name], atol=1e-4, rtol=1e-4)
+    assert batches.statistics["kl"] > 0
+    assert "kl_exact" not in batches.statistics
+
+
 def test_value_model_begins_as_the_reward_model(sft: Path, reward: Path) -> None:
     reward_model = RewardModel.load(reward)
     model = ActorCritic(load_decoder(sft), reward_model)

@@ -14,7 +14,7 @@ def online_alarms(row: _Row, first: _Row) -> list[str]:
         row: a row of `metrics.jsonl`; see `policy_stage.align_online`.
     """
     found = []
-    compared = "kl" in row  # with the reference, which not every iteration may have been
+    compared = "kl_exact" in row  # with the reference, which not every iteration may have been
     if compared and row["kl"] < -max(0.1, 0.5 * row["kl_exact"]):
         found.append(
             f"the sequences' KL is negative ({row['kl']:.2f} nats): sampler and update disagree about probabilities "

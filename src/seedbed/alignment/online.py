@@ -33,6 +33,7 @@ from .rollouts import (
     as_sequences,
     compare,
     describe_answers,
+    logprobs_under,
     rewards_of,
     sample_answers,
     scatter,
@@ -56,7 +57,7 @@ class OnlineConfig(Config):
     kl_target: float | None = Field(None, gt=0, description="nats per answer that the price adapts to; none: fixed")
     kl_horizon: int = Field(1000, ge=1, description="answers over which the price adapts")
     compare_every: int = Field(
-        1, ge=1, description="iterations between comparisons with the reference, where divergence has no price"
+        1, ge=1, description="iterations between whole comparisons with the reference (exact divergence, entropy)"
     )
     temperature: float = Field(1.0, gt=0, description="of sampling, and so of every probability here")
     max_new_tokens: int = Field(48, ge=1, description="longest answer")
@@ -188,18 +189,25 @@ class OnlineBatches(ABC):
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """What policy and reference make of the answers, and what it comes to on average.
 
-        Between comparisons the sampler's log-probabilities are the policy's, and nothing is known of the reference.
+        Between whole comparisons the sampler's log-probabilities are the policy's, and the reference is asked for those
+        of the answers' tokens alone, where divergence has a price, else for nothing.
         """
         config = self._config
-        last = self._iteration == config.iterations
-        if not config.kl_coefficient and (self._iteration - 1) % config.compare_every and not last:
+        whole = (self._iteration - 1) % config.compare_every == 0 or self._iteration == config.iterations
+        if whole:
+            found = compare(self._policy, self._reference, ids_BS, mask_BT, config.temperature)
+        else:
             sampled = torch.from_numpy(np.concatenate([one.logprobs for one in answers])).to(ids_BS.device)
             logprobs_BT = scatter(sampled, mask_BT)
-            return {"logprobs": logprobs_BT, "reference_logprobs": logprobs_BT}, {}
-        found = compare(self._policy, self._reference, ids_BS, mask_BT, config.temperature)
+            if not config.kl_coefficient:
+                return {"logprobs": logprobs_BT, "reference_logprobs": logprobs_BT}, {}
+            expected_BT = logprobs_under(self._reference, ids_BS, mask_BT, config.temperature)
+            found = {"logprobs": logprobs_BT, "reference_logprobs": expected_BT}
         estimated = losses.masked_sum(losses.kl(found["logprobs"], found["reference_logprobs"]), mask_BT)
-        return found, {
-            "kl": float(estimated) / len(answers),
+        divergence = {"kl": float(estimated) / len(answers)}
+        if not whole:
+            return found, divergence
+        return found, divergence | {
             "kl_exact": float(found["kl"].sum()) / len(answers),
             "entropy": float(losses.masked_mean(found["entropy"], mask_BT)),
             "sampler_gap": sampler_gap(answers, found["logprobs"], mask_BT),

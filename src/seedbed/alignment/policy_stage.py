@@ -109,8 +109,8 @@ def align_online(
     `tokens`, `ended`, `distinct`, `sampler_gap` and what the method adds (PPO `value_explained_variance`; GRPO
     `reward_deviation` and `groups_alike`); of its updates `ratio`, `clipped`, `approximate_kl`, `policy_loss`,
     `gradient_norm` (means), and `first_ratio`, `first_clipped` of the first one; and `alarms`, in words. With
-    `compare_every` what compares with the reference (`kl`, `kl_exact`, `entropy`, `sampler_gap`) is in some rows only,
-    the first and the last among them.
+    `compare_every` what takes a whole comparison with the reference (`kl_exact`, `entropy`, `sampler_gap`, and `kl`
+    where it has no price) is in some rows only, the first and the last among them.
 
     Returns:
         `before` and `after`: means over held-out questions of `gold`, its parts, `proxy`, `tokens`, `ended`,

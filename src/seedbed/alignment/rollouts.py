@@ -225,6 +225,16 @@ def compare(
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
+@torch.no_grad()
+def logprobs_under(reference: Reference, ids_BS: Tensor, mask_BT: Tensor, temperature: float) -> Tensor:
+    """Log-probabilities of the answers' tokens alone, (B, T)."""
+    found = []
+    for ids, mask in zip(ids_BS.split(_ROWS_AT_A_TIME), mask_BT.split(_ROWS_AT_A_TIME), strict=True):
+        with reference.model() as model:
+            found.append(token_logprobs(answer_logits(model, ids, mask, temperature), ids, mask))
+    return torch.cat(found)
+
+
 def mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Column means of rows with the same keys."""
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
