@@ -156,9 +156,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         slopes = None
         if any(ctx.needs_input_grad):
             slopes = _Slopes(hidden, weight if ctx.needs_input_grad[1] else None, bias, dtype)
-        run = _blockwise if kind == "cpu" else _fused_blockwise
         with torch.autocast(kind, enabled=False):  # rounded here once, not at each block
-            total = run(hidden.to(dtype), weight.to(dtype), targets, weights, z_loss, bias, slopes)
+            total = _blockwise(hidden.to(dtype), weight.to(dtype), targets, weights, z_loss, bias, slopes)
         ctx.slopes, ctx.dtype = slopes, hidden.dtype
         return total
 
@@ -206,44 +205,33 @@ def _blockwise(
     slopes: _Slopes | None,
 ) -> Tensor:
     total = torch.zeros((), device=hidden.device)
-    for start in range(0, len(hidden), _ROWS_AT_A_TIME):
-        rows = slice(start, start + _ROWS_AT_A_TIME)
-        logits = (hidden[rows] @ weight.T).float()
-        if bias is not None:
-            logits += bias
-        row_weights, row_targets = weights[rows, None], targets[rows, None]
-        chosen = logits.gather(1, row_targets)
-        # In place and with one exponential: on a CPU these passes over the logits cost as much as the products.
-        top = logits.amax(-1, keepdim=True)
-        mass = logits.sub_(top).exp_().sum(-1, keepdim=True)
-        partition = top + mass.log()
-        total += ((partition - chosen + z_loss * partition.square()) * row_weights).sum()
-        if slopes is not None:
-            slope = logits.mul_(row_weights * (1 + 2 * z_loss * partition) / mass)
-            slopes.add(rows, slope.scatter_add_(1, row_targets, -row_weights), hidden[rows], weight)
-    return total
-
-
-def _fused_blockwise(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    weights: Tensor,
-    z_loss: float,
-    bias: Tensor | None,
-    slopes: _Slopes | None,
-) -> Tensor:
-    """`_blockwise` for devices whose time goes into reading logits: compiled, they are read twice and written once."""
-    total = torch.zeros((), device=hidden.device)
-    size = max(_ROWS_AT_A_TIME, _LOGITS_AT_A_TIME // len(weight))
+    on_cpu = hidden.device.type == "cpu"
+    size = _ROWS_AT_A_TIME if on_cpu else max(_ROWS_AT_A_TIME, _LOGITS_AT_A_TIME // len(weight))
+    of_block = _loss_and_slope_in_place if on_cpu else _loss_and_slope()
     for start in range(0, len(hidden), size):
         rows = slice(start, start + size)
-        logits = hidden[rows] @ weight.T
-        loss, slope = _loss_and_slope()(logits, targets[rows, None], weights[rows, None], z_loss, bias)
+        loss, slope = of_block(hidden[rows] @ weight.T, targets[rows, None], weights[rows, None], z_loss, bias)
         total += loss
         if slopes is not None:
             slopes.add(rows, slope, hidden[rows], weight)
     return total
+
+
+def _loss_and_slope_in_place(
+    logits_NV: Tensor, targets_N1: Tensor, weights_N1: Tensor, z_loss: float, bias_V: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`loss_and_slope` for CPUs, in float32, over the logits: in place and with one exponential, as these passes cost
+    as much there as the products."""
+    logits_NV = logits_NV.float()
+    if bias_V is not None:
+        logits_NV += bias_V
+    chosen = logits_NV.gather(1, targets_N1)
+    top = logits_NV.amax(-1, keepdim=True)
+    mass = logits_NV.sub_(top).exp_().sum(-1, keepdim=True)
+    partition = top + mass.log()
+    loss = ((partition - chosen + z_loss * partition.square()) * weights_N1).sum()
+    slope = logits_NV.mul_(weights_N1 * (1 + 2 * z_loss * partition) / mass)
+    return loss, slope.scatter_add_(1, targets_N1, -weights_N1)
 
 
 @functools.cache
@@ -254,7 +242,8 @@ def _loss_and_slope() -> Callable[..., tuple[Tensor, Tensor]]:
 def loss_and_slope(
     logits_NV: Tensor, targets_N1: Tensor, weights_N1: Tensor, z_loss: float, bias_V: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The loss of a block of rows (scalar), and its gradient with respect to the logits (N, V), in their precision."""
+    """The loss of a block of rows (scalar), and its gradient with respect to the logits (N, V), in their precision. For
+    devices whose time goes into reading logits: compiled, they are read twice and written once."""
     wide = logits_NV.float() if bias_V is None else logits_NV.float() + bias_V
     partition = wide.logsumexp(-1, keepdim=True)
     loss = ((partition - wide.gather(1, targets_N1) + z_loss * partition.square()) * weights_N1).sum()
