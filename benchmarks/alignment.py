@@ -287,23 +287,26 @@ def measure(name: str, work: Work, kinds: Sequence[str], rounds: int, memory: bo
     return rows
 
 
-def parts(name: str, work: Work) -> dict[str, Any]:
-    """Processor seconds of one thread of the parts of an iteration of GRPO, and of the products of its update alone."""
+def parts(name: str, work: Work, kind: str) -> dict[str, Any]:
+    """Processor seconds of one thread of the parts of an iteration, and of the products that its update and its looks at
+    reference and value model cannot do without."""
     torch.set_num_threads(1)
-    model, objective, batches = our_parts(work, "grpo")
+    model, objective, batches = our_parts(work, kind)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     clock, found = CLOCKS["processor"], {}
     for _ in range(2):  # the first makes what later ones have
         started = clock()
         batch = next(batches)
-        found["sampling"] = clock() - started
+        found["answers"] = clock() - started  # sampled and, by PPO, looked at by reference and value model
         total: list[torch.Tensor] = []
         found["update, forward"] = seconds(partial(_forward, model, objective, batch, total), clock)
         found["update, backward"] = seconds(total[0].backward, clock)
         found["clipping and AdamW"] = seconds(partial(_finish, model, optimizer), clock)
     tokens = int(batch.mask_BT.sum())
     found["products of the update alone"] = seconds(partial(_products, model, tokens), clock)
-    return {"model": name, "kind": "parts of grpo", "answer_tokens": tokens, "seconds": found}
+    if isinstance(model, ActorCritic):  # of a size with the reference
+        found["products of two looks alone"] = seconds(partial(_products, model, tokens, forward_alone=True), clock)
+    return {"model": name, "kind": f"parts of {kind}", "answer_tokens": tokens, "seconds": found}
 
 
 def _forward(model: torch.nn.Module, objective: Any, batch: Any, into: list[torch.Tensor]) -> None:
@@ -317,12 +320,14 @@ def _finish(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 @torch.no_grad()
-def _products(model: torch.nn.Module, tokens: int) -> None:
+def _products(model: torch.nn.Module, tokens: int, *, forward_alone: bool = False) -> None:
     """What no update of so many tokens can do without: each weight's product forward, and both backward."""
     for weight in [one for one in model.parameters() if one.dim() == 2]:
         outputs, inputs = weight.shape
         x_NI, gradient_NO = torch.ones(tokens, inputs), torch.ones(tokens, outputs)
-        x_NI @ weight.T, gradient_NO @ weight, gradient_NO.T @ x_NI
+        x_NI @ weight.T
+        if not forward_alone:
+            gradient_NO @ weight, gradient_NO.T @ x_NI
 
 
 def main() -> None:
@@ -347,8 +352,10 @@ def main() -> None:
             checkpoint(name, Path(scratch))
             work = Work(Path(scratch), options.pairs, options.answers)
             if options.parts:
-                rows.append(parts(name, work))
-                table(("part", "processor seconds"), [(key, f"{one:.2f}") for key, one in rows[-1]["seconds"].items()])
+                for kind in (one for one in options.only if one != "dpo"):
+                    rows.append(parts(name, work, kind))
+                    taken = [(key, f"{one:.2f}") for key, one in rows[-1]["seconds"].items()]
+                    table((f"part of {kind}", "processor seconds"), taken)
             else:
                 rows += measure(name, work, options.only, options.rounds, options.memory)
     if not options.parts:

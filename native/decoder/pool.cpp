@@ -10,8 +10,6 @@
 namespace seedbed::decoder {
 namespace {
 
-constexpr int kIdleSpins = 20000;  // longer than choosing the next tokens takes
-
 long process() {
 #if defined(__unix__) || defined(__APPLE__)
   return static_cast<long>(getpid());
@@ -47,18 +45,20 @@ void Pool::grow(std::size_t threads) {
 }
 
 void Pool::serve(std::size_t thread, std::uint32_t seen) {
-  for (;;) {
-    wait_while(round_, seen, kIdleSpins);
+  for (int spins = kIdleSpins;;) {
+    wait_while(round_, seen, spins);
     seen = round_.load(std::memory_order_acquire);
+    spins = spins_;
     if (thread < active_) (*work_)(thread);
     if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
   }
 }
 
 void Pool::run(std::size_t threads, const std::function<void(std::size_t)>& begin,
-               const std::function<void(std::size_t)>& work) {
+               const std::function<void(std::size_t)>& work, int spins) {
   const std::lock_guard lock(mutex_);
   grow(threads);
+  spins_ = spins;
   active_ = std::min(threads, threads_.size() + 1);
   begin(active_);
   if (active_ == 1) {

@@ -53,13 +53,16 @@ class Barrier {
 
 class Pool {
  public:
+  static constexpr int kIdleSpins = 20000;  // longer than choosing the next tokens takes
+
   // The process's pool; of a forked child its own, since threads do not survive a fork.
   static Pool& shared();
 
   // Runs work(thread) for thread in [0, threads), this thread being 0; one piece of work at a time. `work` must not
   // throw. Fewer may run where the system gives no more threads, so `begin(threads)` is told how many beforehand.
+  // Afterwards the others stay awake for `spins` turns: 0 where another library's threads need the processors next.
   void run(std::size_t threads, const std::function<void(std::size_t)>& begin,
-           const std::function<void(std::size_t)>& work);
+           const std::function<void(std::size_t)>& work, int spins = kIdleSpins);
 
  private:
   void grow(std::size_t threads);
@@ -69,6 +72,7 @@ class Pool {
   std::vector<std::thread> threads_;
   const std::function<void(std::size_t)>* work_ = nullptr;
   std::size_t active_ = 0;
+  int spins_ = kIdleSpins;
   alignas(64) std::atomic<std::uint32_t> round_ = 0;
   alignas(64) std::atomic<std::uint32_t> running_ = 0;
 };
