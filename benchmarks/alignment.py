@@ -288,8 +288,8 @@ def measure(name: str, work: Work, kinds: Sequence[str], rounds: int, memory: bo
 
 
 def parts(name: str, work: Work, kind: str) -> dict[str, Any]:
-    """Processor seconds of one thread of the parts of an iteration, and of the products that its update and its looks at
-    reference and value model cannot do without."""
+    """Processor seconds of one thread of the parts of an iteration, and of the products that its update and its looks
+    at reference and value model cannot do without."""
     torch.set_num_threads(1)
     model, objective, batches = our_parts(work, kind)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
