@@ -15,6 +15,7 @@ from seedbed.models.config import ModelConfig
 from seedbed.training import TrainerConfig
 from seedbed.training.calibration import Calibration, calibrate
 from seedbed.training.memory import _large_peak, cache_bytes, require_memory, step_memory
+from seedbed.training.quantized_states import dynamic_code
 
 _TRAIN = """
 import json, sys
@@ -58,6 +59,11 @@ def test_parts_are_those_of_the_step() -> None:
     assert found.peak >= found.weights + found.optimizer + found.activations
     muon = step_memory(_WIDE, training.replace(optimizer="muon"))
     assert weights < muon.optimizer < found.optimizer
+    eight = step_memory(_WIDE, training.replace(optimizer="adamw8bit"))
+    assert eight.optimizer == pytest.approx(found.optimizer / 4, rel=0.05)
+    assert type(dynamic_code(signed=True)) is torch.Tensor  # no fake one was kept
+    averaged = step_memory(_WIDE, training.replace(optimizer="schedulefree", schedule="constant"))
+    assert averaged.optimizer == pytest.approx(2 * weights, rel=1e-3)
     deeper = step_memory(_WIDE.replace(layers=8), training)
     assert deeper.activations > 1.5 * found.activations
     assert step_memory(_WIDE, training.replace(accumulation=4)).activations < 0.4 * found.activations

@@ -39,15 +39,15 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
                     continue
                 state = self.state[y]
                 if not state:
-                    state |= {name: torch.zeros((), dtype=torch.float64) for name in ("step", "weights", "largest")}
+                    state |= {"step": 0, "weights": 0.0, "largest": 0.0}
                     state |= {"z": y.detach().clone(), "second": torch.zeros_like(y)}
                 state["step"] += 1
-                state["largest"].clamp_(min=rate)
-                weight = float(state["largest"]) ** 2
+                state["largest"] = max(state["largest"], rate)
+                weight = state["largest"] ** 2
                 state["weights"] += weight
-                share = weight / float(state["weights"]) if weight else 0.0
+                share = weight / state["weights"] if weight else 0.0
                 state["second"].mul_(beta2).addcmul_(y.grad, y.grad, value=1 - beta2)
-                scale = state["second"].sqrt().div_((1 - beta2 ** float(state["step"])) ** 0.5).add_(group["eps"])
+                scale = state["second"].sqrt().div_((1 - beta2 ** state["step"]) ** 0.5).add_(group["eps"])
                 update = (y.grad / scale).add_(y, alpha=group["weight_decay"])
                 y.lerp_(state["z"], share).add_(update, alpha=rate * (beta1 * (1 - share) - 1))
                 state["z"].sub_(update, alpha=rate)

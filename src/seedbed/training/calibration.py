@@ -1,8 +1,8 @@
 """Ten seconds of training on this machine, from which the time and memory of a whole run follow.
 
-One and two layers of the very model are trained for a moment in a process of their own: what the second layer adds, all
-others will add. Beside the seconds it measures how much more memory the process takes than its tensors hold, which
-depends on how the allocator fits tensors of these sizes together.
+A few layers of the very model are trained for a moment in a process of their own: what a layer adds there, all others
+will add, in seconds and in memory. The process takes more memory than its tensors hold, for the allocator leaves
+holes between them: how many depends on the tensors' sizes, and with recomputation each layer adds some.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _MODEL = {"vocab_size": 4096, "hidden_size": 256, "layers": 4, "heads": 4, "cont
 _TINY = {"hidden_size": 32, "layers": 1, "heads": 1, "kv_heads": 0, "head_dim": 0, "intermediate_size": 0}
 _FEWEST_STEPS = 3
 _LONGEST_STEP = 1.0  # seconds
+_MORE_ROWS = 4  # to look at memory with than at time: holes grow with tensors
+_DEEPER = 4  # layers of the deeper of the two models whose memory is looked at
 _SAFE = 0.5  # share of the free memory that a calibration may take
 _LEAST_SHARE = 0.3  # of two layers' time that one layer takes at least: what is less is noise
 
@@ -37,7 +39,7 @@ class Calibration:
     seconds_per_step: float  # of the whole model, its whole batch
     flops_per_second: float  # by `ModelConfig.flops_per_token`
     process_bytes: int  # before the model is there
-    overhead: float  # memory that two layers took, over what their tensors hold
+    overhead: float  # memory that the model would take at the rows measured, over what its tensors would hold
     threads: int
 
 
@@ -77,24 +79,42 @@ def _measure(model: ModelConfig, training: TrainerConfig, seconds: float, thread
 
     count = set_threads(threads)
     one, two = (model.replace(layers=layers) for layers in (1, 2))
-    rows = -(-training.batch_size // training.accumulation)
-    per_row = two.flops_per_token() * model.context_length
+    whole_rows = -(-training.batch_size // training.accumulation)
     small = training.replace(accumulation=1, batch_size=1)
     _steps(model.replace(**_TINY), small, 0.0)  # libraries make their buffers
     process = _resident_bytes()
-    reset_peak_memory()
-    rate = per_row / _steps(two, small, 0.0)
-    rows = max(1, min(rows, int(rate * _LONGEST_STEP / per_row)))
+    one_row = _steps(two, small, seconds / 6)
+    rows = min(whole_rows, max(2, int(_LONGEST_STEP / one_row)))  # one alone does not tell what is the same for all
     while rows > 1 and step_memory(two, small.replace(batch_size=rows)).peak > _SAFE * memory_bytes()[1]:
         rows //= 2
+    overhead = _overhead(model, training, min(_MORE_ROWS * rows, whole_rows), process)
     short = small.replace(batch_size=rows)
     first, second = (_steps(each, short, seconds / 3) for each in (one, two))
     layer = max(second - first, _LEAST_SHARE * second)
-    whole = (second + (model.layers - 2) * layer) * training.batch_size / rows
-    tensors = step_memory(two, short).peak
+    # The optimizer's part is the same for any number of rows.
+    fixed = max(one_row - (second - one_row) / (rows - 1), 0.0) / second if rows > 1 else 0.0
+    whole = (second + (model.layers - 2) * layer) * (fixed + (1 - fixed) * training.batch_size / rows)
     flops = model.flops_per_token() * model.context_length * training.batch_size
-    overhead = max((peak_memory_bytes() - process) / tensors, 1.0)
     return Calibration(whole, flops / whole, process, overhead, count)
+
+
+def _overhead(model: ModelConfig, training: TrainerConfig, rows: int, process: int) -> float:
+    """Memory that all layers would take at so many rows, as the first few do, over what their tensors would hold."""
+    from .memory import step_memory
+
+    parts = min(training.accumulation, 2)
+    training = training.replace(batch_size=rows * parts, accumulation=parts)
+    deep = model.replace(layers=min(model.layers, _DEEPER))
+    while rows > 1 and step_memory(deep, training).peak > _SAFE * memory_bytes()[1]:
+        rows //= 2
+        training = training.replace(batch_size=rows * parts)
+    reset_peak_memory()
+    peaks = []
+    for each in (model.replace(layers=1), deep):
+        _steps(each, training, 0.0)
+        peaks.append(peak_memory_bytes() - process)
+    layer = (peaks[1] - peaks[0]) / max(deep.layers - 1, 1)
+    return max((peaks[1] + (model.layers - deep.layers) * layer) / step_memory(model, training).peak, 1.0)
 
 
 def _steps(model: ModelConfig, training: TrainerConfig, seconds: float) -> float:

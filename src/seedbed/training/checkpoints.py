@@ -198,7 +198,7 @@ def _unflatten(flat: Mapping[str, Tensor]) -> State:
 
 
 def optimizer_state(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> State:
-    """{parameter name: {state name: tensor}}: independent of the order of parameters and groups."""
+    """{parameter name: {state name: tensor or number}}: independent of the order of parameters and groups."""
     names: dict[Tensor, str] = {one: key for key, one in model.named_parameters()}
     return {names[parameter]: dict(state) for optimizer in optimizers for parameter, state in optimizer.state.items()}
 
@@ -211,8 +211,9 @@ def load_optimizer_state(model: nn.Module, optimizers: list[torch.optim.Optimize
     owners = {parameter: one for one in optimizers for group in one.param_groups for parameter in group["params"]}
     for key, parameter in model.named_parameters():
         if parameter in owners and key in state:
-            on_device = {name: one.to(parameter.device) for name, one in state[key].items()}
-            owners[parameter].state[parameter] = on_device
+            owners[parameter].state[parameter] = {
+                name: one.to(parameter.device) if isinstance(one, Tensor) else one for name, one in state[key].items()
+            }
 
 
 def _be_quiet() -> None:

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -19,18 +20,23 @@ _SMALLEST = 4096  # numbers of a parameter whose states are worth it; smaller on
 _EXPONENTS = 7
 
 
-@functools.cache
 def dynamic_code(signed: bool) -> Tensor:
     """The 256 values, ascending from -1 or 0 to 1 (the paper, section 2.2, and its published code): a decimal exponent
     whose unary length leaves the other bits for the fraction, taken at the middles of equal steps from 0.1 to 1."""
+    return torch.from_numpy(_dynamic_code(signed))
+
+
+@functools.cache
+def _dynamic_code(signed: bool) -> np.ndarray:
+    # No tensor is kept: where memory is foretold it would be a fake one.
     values = [0.0, 1.0]
     for exponent in range(_EXPONENTS):
         steps = 2**exponent * (1 if signed else 2)
-        bounds = torch.linspace(0.1, 1, steps + 1, dtype=torch.float64)
+        bounds = np.linspace(0.1, 1, steps + 1)
         means = (bounds[:-1] + bounds[1:]) / 2 * 10.0 ** (exponent - _EXPONENTS + 1)
         values += means.tolist() + ((-means).tolist() if signed else [])
     values += [0.0] * (256 - len(values))
-    return torch.tensor(sorted(values), dtype=torch.float32)
+    return np.array(sorted(values), dtype=np.float32)
 
 
 def quantize(numbers: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +80,7 @@ class AdamW8bit(torch.optim.Optimizer):
         if not state:
             state |= _empty_state(parameter)
         state["step"] += 1
-        step, rate, (beta1, beta2) = int(state["step"]), group["lr"], group["betas"]
+        step, rate, (beta1, beta2) = state["step"], group["lr"], group["betas"]
         parameter.mul_(1 - rate * group["weight_decay"])
         flat, slopes = parameter.view(-1), gradient.reshape(-1)
         width = _BLOCK * _AT_A_TIME
@@ -89,14 +95,14 @@ class AdamW8bit(torch.optim.Optimizer):
             _write(state, "second", blocks, second)
 
 
-def _empty_state(parameter: Tensor) -> dict[str, Tensor]:
-    state = {"step": torch.zeros(())}
+def _empty_state(parameter: Tensor) -> dict[str, Any]:
+    state: dict[str, Any] = {"step": 0}
     blocks = -(-parameter.numel() // _BLOCK)
     for name in ("first", "second"):
         if parameter.numel() < _SMALLEST:
             state[name] = torch.zeros(parameter.numel(), device=parameter.device)
             continue
-        zero = int((_code(name) == 0).nonzero()[0])
+        zero = int(np.searchsorted(_dynamic_code(signed=name == "first"), 0.0))
         state[name] = torch.full((blocks, _BLOCK), zero, dtype=torch.uint8, device=parameter.device)
         state[f"{name}_scales"] = torch.zeros(blocks, 1, device=parameter.device)
     return state
