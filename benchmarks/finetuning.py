@@ -7,10 +7,11 @@ DATA is a JSON list of {"instruction", "input", "output"} (Alpaca's). Models are
 weights for all; tokens are those of a tokenizer trained on the data. Everything is float32 on two threads, rounds are
 interleaved, ratios are taken within a round. A step is forward, backward, clipping and AdamW.
 
-sft: steps over the same rows. trl pads batches (its default), or packs them; the faster is "its best" on a CPU. Ours
-puts examples one behind another. lora, dora, qlora: steps of one padded batch, the same for both, every linear layer
-but the head adapted; beside them what no adapter can avoid, the frozen model's own passes forward and back. product:
-x W^T with W in NF4 with double quantisation, by rows of x.
+sft: steps over the same rows. trl pads batches (its default), or packs them; the faster is "its best" on a CPU; its
+packed rows are whole, and its time is told for as many tokens. Ours puts examples one behind another. lora, dora,
+qlora: steps of one padded batch, the same for both, every linear layer but the head adapted; beside them what no
+adapter can avoid, the frozen model's own passes forward and back. product: x W^T with W in NF4 with double
+quantisation, by rows of x.
 Memory (sft, lora) is what a process of its own grows by over four steps, loading included: ours, trl's trainer, and
 for lora trl's trainer with peft's adapter, padding or packing.
 """
@@ -24,6 +25,7 @@ import multiprocessing
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,9 @@ def main() -> None:
                 for work in works.values():
                     work()
                 seconds = interleaved(works, arguments.rounds)
+                for one, work in works.items():
+                    if isinstance(work, Shared):
+                        seconds[one] = [taken / work.share for taken in seconds[one]]
                 row: dict[str, Any] = {"seconds": seconds}
                 if arguments.memory and kind in ("sft", "lora"):
                     row["megabytes"] = {one: in_fresh_process(kind, one, place) for one in ("seedbed", *TRL)}
@@ -144,8 +149,20 @@ def sft_works(place: Path) -> dict[str, Step]:
     ours = our_step(model, AnswerTokens(), ExampleBatches(encoded.ids, encoded.answers, count_of(place)))
     works: dict[str, Step] = {"seedbed": functools.partial(times, 3, ours)}
     for name, settings in TRL.items():
-        works[name] = functools.partial(times, 3, trl_step(place, encoded, settings))
+        step, share = trl_step(place, encoded, settings)
+        works[name] = Shared(functools.partial(times, 3, step), share)
     return works
+
+
+@dataclass
+class Shared:
+    """Work on `share` times the tokens that the others have: packed rows are whole."""
+
+    work: Step
+    share: float
+
+    def __call__(self) -> object:
+        return self.work()
 
 
 def times(count: int, step: Step) -> None:
@@ -153,8 +170,11 @@ def times(count: int, step: Step) -> None:
         step()
 
 
-def trl_step(place: Path, encoded: EncodedInstructions, settings: dict[str, Any], peft_config: Any = None) -> Step:
-    """A step of trl's trainer over as many rows: packed, over as many tokens as these have on average."""
+def trl_step(
+    place: Path, encoded: EncodedInstructions, settings: dict[str, Any], peft_config: Any = None
+) -> tuple[Step, float]:
+    """A step of trl's trainer over as many rows, or packed over about as many tokens as these have on average; and how
+    many times as many these are."""
     import datasets
     import transformers
     import trl
@@ -183,7 +203,6 @@ def trl_step(place: Path, encoded: EncodedInstructions, settings: dict[str, Any]
     trainer.current_gradient_accumulation_steps = 1
     batches = iter(trainer.get_train_dataloader())
     trainer.model.train()
-    tokens = batch * CONTEXT / (count * mean) if settings else 1.0
 
     def step() -> None:
         inputs = next(batches)
@@ -192,8 +211,7 @@ def trl_step(place: Path, encoded: EncodedInstructions, settings: dict[str, Any]
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
 
-    step.tokens = tokens  # type: ignore[attr-defined]
-    return step
+    return step, batch * CONTEXT / (count * mean) if settings else 1.0
 
 
 def adapted_rows(place: Path) -> int:
@@ -333,7 +351,7 @@ def grown_while(kind: str, name: str, place: Path) -> float:
         import peft
 
         config = peft.LoraConfig(r=RANK, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
-        times(4, trl_step(place, rows_of(place), TRL[name], config if kind == "lora" else None))
+        times(4, trl_step(place, rows_of(place), TRL[name], config if kind == "lora" else None)[0])
 
     return grown_by(ours if name.startswith("seedbed") else theirs)
 
