@@ -1,11 +1,12 @@
-"""Encoding sentences and passages with MiniLM's weights, beside sentence-transformers and ONNX Runtime.
+"""Encoding sentences and passages with MiniLM's weights, beside sentence-transformers, ONNX Runtime and OpenVINO.
 
     python -m benchmarks.embeddings [--sentences 20000] [--passages 2000] [--rounds 3] [--threads 2]
                                     [--json benchmarks/results]
 
 Every contender encodes the same texts in interleaved rounds; ratios are taken within a round. Before timing, the cosine
 of each contender's vectors with sentence-transformers' float32 ones is measured: the mean and the worst hundredth.
-ONNX Runtime's int8 is its dynamic quantisation of the same model, on batches of like lengths.
+int8 of ONNX Runtime and OpenVINO is ONNX Runtime's dynamic quantisation of the same model; both get batches of like
+lengths.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from seedbed.embeddings.compute import batches_of_like_lengths
 from seedbed.embeddings.sentence import pad
 
 Encode = Callable[[list[str]], Any]
+Run = Callable[[dict[str, Any]], Any]
 
 
 def folder() -> Path:
@@ -61,7 +63,7 @@ def contenders(threads: int) -> dict[str, Encode]:
 
 
 def onnx(threads: int) -> dict[str, Encode]:
-    """ONNX Runtime on the exported model, as it is and quantised."""
+    """ONNX Runtime and, where it is installed, OpenVINO on the exported model, as it is and quantised."""
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from transformers import AutoModel
@@ -81,24 +83,42 @@ def onnx(threads: int) -> dict[str, Encode]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
 
-    def encode_with(session: Any) -> Encode:
+    def encode_with(run: Run) -> Encode:
         def encode(texts: list[str]) -> Any:
             tokens = encoder.tokenize(texts)
             vectors = np.zeros((len(texts), encoder.dim), dtype=np.float32)
             for rows in batches_of_like_lengths([len(row) for row in tokens], 1024):
                 ids_BT, mask_BT = pad([tokens[row] for row in rows])
                 mask = (torch.ones_like(ids_BT) if mask_BT is None else mask_BT.long()).numpy()
-                hidden = session.run(None, {"input_ids": ids_BT.numpy(), "attention_mask": mask})[0]
+                hidden = run({"input_ids": ids_BT.numpy(), "attention_mask": mask})
                 pooled = (hidden * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1)[:, None]
                 vectors[rows] = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
             return vectors
 
         return encode
 
-    return {
-        f"onnxruntime {name}": encode_with(onnxruntime.InferenceSession(str(place / f"{name}.onnx"), options))
-        for name in ("float32", "int8")
-    }
+    found: dict[str, Encode] = {}
+    for name in ("float32", "int8"):
+        session = onnxruntime.InferenceSession(str(place / f"{name}.onnx"), options)
+        found[f"onnxruntime {name}"] = encode_with(partial(_run_onnx, session))
+    try:
+        import openvino
+    except ImportError as error:
+        show(f"OpenVINO is left out: {error}")
+        return found
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}  # else it rounds to bfloat16
+    for name in ("float32", "int8"):
+        compiled = openvino.Core().compile_model(str(place / f"{name}.onnx"), "CPU", settings)
+        found[f"openvino {name}"] = encode_with(partial(_run_openvino, compiled))
+    return found
+
+
+def _run_onnx(session: Any, inputs: dict[str, Any]) -> Any:
+    return session.run(None, inputs)[0]
+
+
+def _run_openvino(compiled: Any, inputs: dict[str, Any]) -> Any:
+    return compiled(inputs)[0]
 
 
 class _Hidden(torch.nn.Module):
@@ -147,7 +167,7 @@ def main() -> None:
         title = f"{len(texts):,} {name} on {options.threads} threads"
         table(("", "texts/s", "× sentence-transformers", "mean cosine", "of the worst 1%"), rows, title=title)
     if options.json:
-        packages = ["seedbed", "sentence-transformers", "torch", "transformers", "onnxruntime"]
+        packages = ["seedbed", "sentence-transformers", "torch", "transformers", "onnxruntime", "openvino"]
         result = {"circumstances": circumstances(packages), "threads": options.threads, "sets": content}
         write_results(options.json / "embeddings.json", result)
 
