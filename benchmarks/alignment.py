@@ -304,7 +304,7 @@ def parts(name: str, work: Work, kind: str) -> dict[str, Any]:
         found["clipping and AdamW"] = seconds(partial(_finish, model, optimizer), clock)
     tokens = int(batch.mask_BT.sum())
     found["products of the update alone"] = seconds(partial(_products, model, tokens), clock)
-    if isinstance(model, ActorCritic):  # of a size with the reference
+    if isinstance(model, ActorCritic):  # the reference is of the policy's size
         found["products of two looks alone"] = seconds(partial(_products, model, tokens, forward_alone=True), clock)
     return {"model": name, "kind": f"parts of {kind}", "answer_tokens": tokens, "seconds": found}
 
@@ -322,7 +322,8 @@ def _finish(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
 @torch.no_grad()
 def _products(model: torch.nn.Module, tokens: int, *, forward_alone: bool = False) -> None:
     """What no update of so many tokens can do without: each weight's product forward, and both backward."""
-    for weight in [one for one in model.parameters() if one.dim() == 2]:
+    looked_up = {model.body.embedding.weight} if isinstance(model, ActorCritic) else set()  # a value model has no head
+    for weight in [one for one in model.parameters() if one.dim() == 2 and one not in looked_up]:
         outputs, inputs = weight.shape
         x_NI, gradient_NO = torch.ones(tokens, inputs), torch.ones(tokens, outputs)
         x_NI @ weight.T

@@ -167,7 +167,8 @@ def main() -> None:
         title = f"{len(texts):,} {name} on {options.threads} threads"
         table(("", "texts/s", "× sentence-transformers", "mean cosine", "of the worst 1%"), rows, title=title)
     if options.json:
-        packages = ["seedbed", "sentence-transformers", "torch", "transformers", "onnxruntime", "openvino"]
+        packages = ["seedbed", "sentence-transformers", "torch", "transformers"]
+        packages += [peer for peer in ("onnxruntime", "openvino") if f"{peer} float32" in works]
         result = {"circumstances": circumstances(packages), "threads": options.threads, "sets": content}
         write_results(options.json / "embeddings.json", result)
 

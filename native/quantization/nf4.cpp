@@ -18,11 +18,13 @@ using simd::kNf4Rows;
 constexpr std::size_t kLeastWeights = 1 << 19, kLeastProducts = 1 << 20;  // what is worth a thread
 constexpr float kTiny = 1e-38f;              // what a block of zeros is divided by
 
-// work(first, last) over [0, count) in as many even pieces as there are threads. A product of few rows is soon followed
-// by another; unpacked weights go into PyTorch's product, whose own threads want the processors at once.
-enum class After { Spin, Sleep };
+// How long threads stay awake afterwards: a product of few rows is soon followed by another; unpacked weights go into
+// PyTorch's product, whose own threads want the processors at once.
+constexpr int kSpins = decoder::Pool::kIdleSpins, kAsleep = 0;
+
+// work(first, last) over [0, count) in as many even pieces as there are threads.
 template <class Work>
-void in_pieces(std::size_t count, std::size_t multiple, std::size_t threads, After after, const Work& work) {
+void in_pieces(std::size_t count, std::size_t multiple, std::size_t threads, int spins, const Work& work) {
   const std::size_t pieces = (count + multiple - 1) / multiple;
   threads = std::max<std::size_t>(1, std::min(threads, pieces));
   if (threads == 1) return work(std::size_t{0}, count);
@@ -34,7 +36,7 @@ void in_pieces(std::size_t count, std::size_t multiple, std::size_t threads, Aft
         const std::size_t last = std::min(count, (thread + 1) * each * multiple);
         if (first < last) work(first, last);
       },
-      after == After::Spin ? decoder::Pool::kIdleSpins : 0);
+      spins);
 }
 
 std::size_t worth(std::size_t work, std::size_t least, std::size_t threads) {
@@ -66,7 +68,8 @@ void pack_block(const float* values, std::size_t size, std::uint8_t* codes, floa
 }  // namespace
 
 void pack(const float* values, std::size_t count, std::uint8_t* codes, float* largest, std::size_t threads) {
-  in_pieces(count, kNf4Block, worth(count, kLeastWeights, threads), After::Sleep, [&](std::size_t first, std::size_t last) {
+  threads = worth(count, kLeastWeights, threads);
+  in_pieces(count, kNf4Block, threads, kAsleep, [&](std::size_t first, std::size_t last) {
     for (std::size_t i = first; i < last; i += kNf4Block)
       pack_block(values + i, std::min(kNf4Block, last - i), codes + i / 2, largest + i / kNf4Block);
   });
@@ -75,7 +78,8 @@ void pack(const float* values, std::size_t count, std::uint8_t* codes, float* la
 void unpack(const std::uint8_t* codes, const Scales& scales, std::size_t count, float* out, std::size_t threads) {
   constexpr std::size_t together = 256;  // blocks whose scales are made at a time
   const simd::Nf4Kernel kernel = simd::nf4_kernel(simd::level());
-  in_pieces(count, together * kNf4Block, worth(count, kLeastWeights, threads), After::Sleep, [&](std::size_t first, std::size_t last) {
+  threads = worth(count, kLeastWeights, threads);
+  in_pieces(count, together * kNf4Block, threads, kAsleep, [&](std::size_t first, std::size_t last) {
     float some[together];
     for (std::size_t i = first; i < last; i += together * kNf4Block) {
       const std::size_t size = std::min(together * kNf4Block, last - i), whole = size / kNf4Block;
@@ -100,7 +104,8 @@ void multiply(const float* x, std::size_t rows, const std::uint8_t* codes, const
     }
   const simd::Nf4Kernel kernel = simd::nf4_kernel(simd::level());
   constexpr std::size_t together = 8;  // outputs whose weights stay in the first cache while the rows go by
-  in_pieces(outputs, together, worth(outputs * columns * rows, kLeastProducts, threads), After::Spin, [&](std::size_t first, std::size_t last) {
+  threads = worth(outputs * columns * rows, kLeastProducts, threads);
+  in_pieces(outputs, together, threads, kSpins, [&](std::size_t first, std::size_t last) {
     std::vector<float> some(together * blocks);
     for (std::size_t o = first; o < last; o += together) {
       const std::size_t width = std::min(together, last - o);

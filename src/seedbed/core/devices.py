@@ -63,14 +63,25 @@ def reset_peak_memory() -> None:
 
 def peak_memory_bytes() -> int:
     """Peak resident memory since the last reset, in bytes."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux
+    if (found := _status_bytes("VmHWM")) is not None:
+        return found
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_bytes() -> int:
+    """Resident memory now; where the system does not tell, the peak so far."""
+    found = _status_bytes("VmRSS")
+    return peak_memory_bytes() if found is None else found
+
+
+def _status_bytes(name: str) -> int | None:
+    """A figure that Linux tells of this process, None elsewhere."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    figures = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(figures[name].split()[0]) * 1024 if name in figures else None
 
 
 @functools.cache

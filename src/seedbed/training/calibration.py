@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..core.config import build
-from ..core.devices import memory_bytes, peak_memory_bytes, reset_peak_memory
+from ..core.devices import memory_bytes, peak_memory_bytes, reset_peak_memory, resident_bytes
 from ..core.errors import ResourceError
 from ..models.config import ModelConfig
 from .trainer import Trainer, TrainerConfig
@@ -75,20 +75,18 @@ def calibrate(
 
 def _measure(model: ModelConfig, training: TrainerConfig, seconds: float, threads: int | None) -> Calibration:
     from ..core.devices import set_threads
-    from .memory import step_memory
 
     count = set_threads(threads)
     one, two = (model.replace(layers=layers) for layers in (1, 2))
     whole_rows = -(-training.batch_size // training.accumulation)
     small = training.replace(accumulation=1, batch_size=1)
     _steps(model.replace(**_TINY), small, 0.0)  # libraries make their buffers
-    process = _resident_bytes()
+    process = resident_bytes()
     one_row = _steps(two, small, seconds / 6)
-    rows = min(whole_rows, max(2, int(_LONGEST_STEP / one_row)))  # one alone does not tell what is the same for all
-    while rows > 1 and step_memory(two, small.replace(batch_size=rows)).peak > _SAFE * memory_bytes()[1]:
-        rows //= 2
+    # One row alone does not tell what is the same for all.
+    short = _fitting(two, small, min(whole_rows, max(2, int(_LONGEST_STEP / one_row))))
+    rows = short.batch_size
     overhead = _overhead(model, training, min(_MORE_ROWS * rows, whole_rows), process)
-    short = small.replace(batch_size=rows)
     first, second = (_steps(each, short, seconds / 3) for each in (one, two))
     layer = max(second - first, _LEAST_SHARE * second)
     # The optimizer's part is the same for any number of rows.
@@ -102,12 +100,8 @@ def _overhead(model: ModelConfig, training: TrainerConfig, rows: int, process: i
     """Memory that all layers would take at so many rows, as the first few do, over what their tensors would hold."""
     from .memory import step_memory
 
-    parts = min(training.accumulation, 2)
-    training = training.replace(batch_size=rows * parts, accumulation=parts)
     deep = model.replace(layers=min(model.layers, _DEEPER))
-    while rows > 1 and step_memory(deep, training).peak > _SAFE * memory_bytes()[1]:
-        rows //= 2
-        training = training.replace(batch_size=rows * parts)
+    training = _fitting(deep, training.replace(accumulation=min(training.accumulation, 2)), rows)
     reset_peak_memory()
     peaks = []
     for each in (model.replace(layers=1), deep):
@@ -115,6 +109,17 @@ def _overhead(model: ModelConfig, training: TrainerConfig, rows: int, process: i
         peaks.append(peak_memory_bytes() - process)
     layer = (peaks[1] - peaks[0]) / max(deep.layers - 1, 1)
     return max((peaks[1] + (model.layers - deep.layers) * layer) / step_memory(model, training).peak, 1.0)
+
+
+def _fitting(model: ModelConfig, training: TrainerConfig, rows: int) -> TrainerConfig:
+    """With micro-batches of so many rows, or of as many as are safe."""
+    from .memory import step_memory
+
+    while True:
+        training = training.replace(batch_size=rows * training.accumulation)
+        if rows == 1 or step_memory(model, training).peak <= _SAFE * memory_bytes()[1]:
+            return training
+        rows //= 2
 
 
 def _steps(model: ModelConfig, training: TrainerConfig, seconds: float) -> float:
@@ -161,16 +166,6 @@ class RandomBatches:
 
     def load_state_dict(self, state: Any) -> None:
         """There is no state."""
-
-
-def _resident_bytes() -> int:
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux: the peak so far is near it
-    return peak_memory_bytes()
 
 
 if __name__ == "__main__":

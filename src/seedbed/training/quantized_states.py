@@ -23,7 +23,7 @@ _EXPONENTS = 7
 def dynamic_code(signed: bool) -> Tensor:
     """The 256 values, ascending from -1 or 0 to 1 (the paper, section 2.2, and its published code): a decimal exponent
     whose unary length leaves the other bits for the fraction, taken at the middles of equal steps from 0.1 to 1."""
-    return torch.from_numpy(_dynamic_code(signed))
+    return torch.tensor(_dynamic_code(signed))
 
 
 @functools.cache
